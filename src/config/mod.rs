@@ -1,0 +1,359 @@
+//! Turns text into values that cannot be wrong.
+//!
+//! [`Config`] is what the rest of the program sees: addresses are addresses,
+//! sizes are bytes, durations are durations, names are checked, and what refers
+//! to something refers to something that is there. Nothing above this room
+//! parses configuration text.
+
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+mod document;
+mod read;
+mod report;
+mod units;
+
+pub use report::{Fault, Faults};
+
+/// A whole configuration, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where clients come in; at least one.
+    pub listeners: Vec<Listener>,
+    /// Where data keys come from; present when a class exists.
+    pub keys: Option<Keys>,
+    /// The data classifications.
+    pub classes: Vec<Class>,
+    /// Which request goes where; the longest matching path wins, then the first written.
+    pub routes: Vec<Route>,
+    /// Who may call.
+    pub identity: Identity,
+    /// What bounds everything.
+    pub limits: Limits,
+    /// Metrics and health.
+    pub admin: Admin,
+    /// What is logged, and how.
+    pub log: Log,
+}
+
+/// `[[listener]]`
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// `bind`: address and port.
+    pub bind: SocketAddr,
+    /// `tls`
+    pub tls: Tls,
+}
+
+/// `tls` of a listener.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// `source = { files = { cert, key } }`
+    pub source: CertificateSource,
+    /// `policy = "tls13" | "tls12"`: the oldest protocol version taken. Default `tls13`.
+    pub policy: TlsPolicy,
+}
+
+/// Where a certificate comes from.
+#[derive(Clone, Debug)]
+pub enum CertificateSource {
+    /// PEM files, watched.
+    Files {
+        /// Chain, leaf first.
+        cert: PathBuf,
+        /// PKCS#8, PKCS#1 or SEC1 key.
+        key: PathBuf,
+        /// `refresh`: how often they are looked at. Default 10 s.
+        refresh: Duration,
+    },
+}
+
+/// The oldest protocol version a listener takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsPolicy {
+    /// TLS 1.3 only.
+    Tls13,
+    /// TLS 1.2 with forward secrecy and AEAD, and 1.3.
+    Tls12,
+}
+
+/// `[keys]`
+#[derive(Clone, Debug)]
+pub struct Keys {
+    /// `provider`, and what belongs to it.
+    pub provider: KeyProvider,
+    /// The bounds on sharing data keys.
+    pub cache: KeyCache,
+}
+
+/// Who wraps data keys.
+#[derive(Clone, Debug)]
+pub enum KeyProvider {
+    /// `provider = "local"`: the SDK's Raw AES keyring, from a file.
+    Local {
+        /// `keyring`: the keyring file.
+        keyring: PathBuf,
+    },
+}
+
+/// How long, and for how much, one data key may be used.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyCache {
+    /// `max_age`: default and most 5 minutes.
+    pub max_age: Duration,
+    /// `max_messages`: default and most 10,000; 1 turns sharing off.
+    pub max_messages: u64,
+    /// `max_bytes`: default and most 1 TiB.
+    pub max_bytes: u64,
+    /// `unwrapped_entries`: how many unwrapped keys are kept. Default 10,000.
+    pub unwrapped_entries: u64,
+    /// `unwrapped_age`: for how long. Default 5 minutes.
+    pub unwrapped_age: Duration,
+}
+
+impl Default for KeyCache {
+    fn default() -> Self {
+        Self {
+            max_age: Duration::from_secs(300),
+            max_messages: 10_000,
+            max_bytes: 1 << 40,
+            unwrapped_entries: 10_000,
+            unwrapped_age: Duration::from_secs(300),
+        }
+    }
+}
+
+/// `[[class]]`: a data classification.
+#[derive(Clone, Debug)]
+pub struct Class {
+    /// `name`: 1 to 64 of `a-z 0-9 - _`, never changed once used.
+    pub name: String,
+    /// `read_names`: names the class had before, still read.
+    pub read_names: Vec<String>,
+    /// `vault`: the logical place, 1 to 64 of `a-z 0-9 - _ .`. Default: the class's name.
+    pub vault: String,
+    /// `directory`: the filesystem store's root.
+    pub place: Place,
+    /// `prefix`: what every name begins with; empty or ending in `/`.
+    pub prefix: String,
+    /// `binding = "message-id" | "strict"`.
+    pub binding: Binding,
+    /// `metadata = "sealed" | "plain"`.
+    pub metadata: Metadata,
+    /// `frame_length`: bytes, a multiple of 4 KiB up to 4 MiB. Default 256 KiB.
+    pub frame_length: u32,
+    /// `max_size`: plaintext bytes of one object. Default 1 TiB.
+    pub max_size: u64,
+    /// `write_key`: the local keyring's key that seals. Default: its first.
+    pub write_key: Option<String>,
+    /// `read_keys`: `namespace/name` of the keys that may open. Default: every key of the keyring.
+    pub read_keys: Option<Vec<String>>,
+    /// `canary = "full" | "seal" | "off"`: what is proved at start. Default `full`.
+    pub canary: Canary,
+    /// `allow_public_cache`: whether an uploader's `Cache-Control: public` stands. Default false.
+    pub allow_public_cache: bool,
+}
+
+/// Where a class's objects rest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// `directory = "…"`
+    Directory(PathBuf),
+}
+
+/// How an object is bound to its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Binding {
+    /// By the message id alone: data keys can be shared.
+    MessageId,
+    /// By the encryption context too: one data key an object, and the name in the key service's log.
+    Strict,
+}
+
+/// Whether names, types and labels are sealed too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Metadata {
+    /// Sealed (default).
+    Sealed,
+    /// As the store keeps them.
+    Plain,
+}
+
+/// What a class proves at start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Canary {
+    /// Seal, store, read raw, open, remove.
+    Full,
+    /// Seal and store only: a write-only replica can't read back.
+    Seal,
+    /// Nothing.
+    Off,
+}
+
+/// `[[route]]`
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// `path`: a prefix, beginning and ending in `/`.
+    pub path: String,
+    /// `host`: the authority's host, lower case; any when absent.
+    pub host: Option<String>,
+    /// `public`: no caller is asked for. Default false.
+    pub public: bool,
+    /// What is done.
+    pub action: Action,
+}
+
+/// What a route does.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// `seal = { class = "…" }`
+    Seal {
+        /// A name in [`Config::classes`].
+        class: String,
+    },
+}
+
+/// `[identity]`
+#[derive(Clone, Debug, Default)]
+pub struct Identity {
+    /// `tokens`: the file that `sealward token` writes. Needed unless every route is public.
+    pub tokens: Option<PathBuf>,
+}
+
+/// `[limits]`
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// `buffer_memory`: all part and frame buffers together. Default 256 MiB, at least 32 MiB.
+    pub buffer_memory: usize,
+    /// `buffer_wait`: how long a new upload waits in line for memory. Default 30 s.
+    pub buffer_wait: Duration,
+    /// `max_part`: the largest part an upload of unknown length grows to. Default 64 MiB.
+    pub max_part: u64,
+    /// `uploads`: at once. Default 1,024.
+    pub uploads: usize,
+    /// `connections`: at once, all listeners. Default 16,384.
+    pub connections: usize,
+    /// `handshake_timeout`. Default 10 s.
+    pub handshake_timeout: Duration,
+    /// `header_timeout`: for a request's head. Default 10 s.
+    pub header_timeout: Duration,
+    /// `idle_timeout`: a connection with no request. Default 60 s.
+    pub idle_timeout: Duration,
+    /// `body_idle_timeout`: no byte of a body while we read. Default 30 s.
+    pub body_idle_timeout: Duration,
+    /// `send_idle_timeout`: a client that takes no byte of an answer. Default 60 s.
+    pub send_idle_timeout: Duration,
+    /// `min_body_rate`: bytes a second, judged after `body_idle_timeout`. Default 1 KiB; 0 turns it off.
+    pub min_body_rate: u64,
+    /// `header_bytes`: a request's whole head. Default and most 64 KiB.
+    pub header_bytes: usize,
+    /// `drain_timeout`: how long requests may go on after SIGTERM. Default 60 s.
+    pub drain_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            buffer_memory: 256 << 20,
+            buffer_wait: Duration::from_secs(30),
+            max_part: 64 << 20,
+            uploads: 1024,
+            connections: 16_384,
+            handshake_timeout: Duration::from_secs(10),
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+            body_idle_timeout: Duration::from_secs(30),
+            send_idle_timeout: Duration::from_secs(60),
+            min_body_rate: 1024,
+            header_bytes: 64 << 10,
+            drain_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// `[admin]`
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// `bind`: plain HTTP. Default 127.0.0.1:9464.
+    pub bind: SocketAddr,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { bind: SocketAddr::from(([127, 0, 0, 1], 9464)) }
+    }
+}
+
+/// `[log]`
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// `format = "text" | "json"`. Default `text`.
+    pub format: LogFormat,
+    /// `level`: a tracing filter. Default `info`.
+    pub level: String,
+    /// `object_keys = "plain" | "hashed" | "omitted"`. Default `plain`.
+    pub object_keys: LogObjectKeys,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            format: LogFormat::Text,
+            level: "info".into(),
+            object_keys: LogObjectKeys::Plain,
+        }
+    }
+}
+
+/// How a log line is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For eyes.
+    Text,
+    /// For machines: one JSON object a line.
+    Json,
+}
+
+/// How an object's name appears in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogObjectKeys {
+    /// As it is.
+    Plain,
+    /// SHA-256 of it, the first 16 hex digits.
+    Hashed,
+    /// Not at all.
+    Omitted,
+}
+
+impl Config {
+    /// Reads and checks the file at `path`.
+    ///
+    /// # Errors
+    /// Every fault in one go, each with its line and a mend.
+    pub fn load(path: &Path) -> Result<Self, Faults> {
+        read::load(path)
+    }
+
+    /// Reads and checks `text`; `origin` names it in faults, and relative paths
+    /// in it stand below `base`.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(text: &str, origin: &str, base: &Path) -> Result<Self, Faults> {
+        read::parse(text, origin, base)
+    }
+
+    /// The class called `name`.
+    pub fn class(&self, name: &str) -> Option<&Class> {
+        self.classes.iter().find(|class| class.name == name)
+    }
+
+    /// Every name that messages of this configuration's classes may bear.
+    pub fn class_names(&self) -> BTreeSet<&str> {
+        self.classes.iter().map(|class| class.name.as_str()).collect()
+    }
+}

@@ -1,0 +1,239 @@
+//! Who is to blame, which status, and which words a client may read.
+//!
+//! Every room turns its own small error types into a [`Fault`] when a request
+//! ends because of them. A fault carries two texts: *words*, which a client
+//! reads, and *detail*, which only the log sees. Words never name a key, an
+//! ARN, a path of this machine or what another server said.
+
+use std::{borrow::Cow, fmt, time::Duration};
+
+use http::StatusCode;
+
+/// The end of a request that did not go well.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    kind: Kind,
+    words: Cow<'static, str>,
+    detail: Option<String>,
+    retry_after: Option<Duration>,
+    tamper: Option<Tamper>,
+}
+
+/// What went wrong, in the terms of RFC 9110's status codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// 400: the request can't be understood or contradicts itself.
+    BadRequest,
+    /// 401: no caller, or one we don't know.
+    Unauthorized,
+    /// 403: a caller we know, who may not.
+    Forbidden,
+    /// 404: no such object or route.
+    NotFound,
+    /// 405: the route doesn't take this method.
+    MethodNotAllowed,
+    /// 408: the client was too slow.
+    RequestTimeout,
+    /// 409: another writer was faster.
+    Conflict,
+    /// 412: a condition of the request doesn't hold.
+    PreconditionFailed,
+    /// 413: larger than the class or the format allows.
+    TooLarge,
+    /// 414: the object's name is too long.
+    UriTooLong,
+    /// 415: a content coding this door doesn't take.
+    UnsupportedMediaType,
+    /// 416: the range lies outside the object.
+    RangeNotSatisfiable,
+    /// 417: an `Expect` that isn't `100-continue`.
+    ExpectationFailed,
+    /// 500: ours.
+    Internal,
+    /// 502: what the store holds isn't what was sealed.
+    Damaged,
+    /// 503: something needed is away, or full; try again.
+    Unavailable,
+    /// 504: sent, but whether it was stored isn't known.
+    OutcomeUnknown,
+    /// 507: the store has no room.
+    NoSpace,
+}
+
+impl Kind {
+    /// The HTTP status of this kind.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::Conflict => StatusCode::CONFLICT,
+            Self::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UriTooLong => StatusCode::URI_TOO_LONG,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::RangeNotSatisfiable => StatusCode::RANGE_NOT_SATISFIABLE,
+            Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Damaged => StatusCode::BAD_GATEWAY,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::OutcomeUnknown => StatusCode::GATEWAY_TIMEOUT,
+            Self::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
+        }
+    }
+}
+
+/// Why stored bytes were not believed: the `reason` label of `sealward_tamper_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Tamper {
+    /// Not a message of this format at all.
+    Foreign,
+    /// A message of the format, in a version, suite or content type we don't read.
+    Suite,
+    /// A size in the header is over what we allocate for.
+    Caps,
+    /// The header doesn't parse or its tag doesn't verify.
+    Header,
+    /// The data key doesn't commit to this message.
+    Commitment,
+    /// The encryption context isn't the class's own.
+    Context,
+    /// The message id isn't bound to this vault, class and key.
+    MessageId,
+    /// No data key is wrapped under a key this class may open.
+    DataKey,
+    /// The wrapped data key doesn't open, though its wrapping key is ours.
+    Unwrap,
+    /// A frame doesn't verify, or isn't the one due.
+    Frame,
+    /// The length can't be that of a whole message.
+    Length,
+    /// Bytes follow the final frame.
+    Trailing,
+    /// The `sealward-*` entries are missing, extra, or disagree with the header.
+    Metadata,
+}
+
+impl Tamper {
+    /// Every reason, so that the metric family exists from the start.
+    pub const ALL: [Self; 13] = [
+        Self::Foreign,
+        Self::Suite,
+        Self::Caps,
+        Self::Header,
+        Self::Commitment,
+        Self::Context,
+        Self::MessageId,
+        Self::DataKey,
+        Self::Unwrap,
+        Self::Frame,
+        Self::Length,
+        Self::Trailing,
+        Self::Metadata,
+    ];
+
+    /// The label's value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Foreign => "foreign",
+            Self::Suite => "suite",
+            Self::Caps => "caps",
+            Self::Header => "header",
+            Self::Commitment => "commitment",
+            Self::Context => "context",
+            Self::MessageId => "message_id",
+            Self::DataKey => "data_key",
+            Self::Unwrap => "unwrap",
+            Self::Frame => "frame",
+            Self::Length => "length",
+            Self::Trailing => "trailing",
+            Self::Metadata => "metadata",
+        }
+    }
+}
+
+impl Fault {
+    /// A fault of `kind`; `words` are read by the client.
+    pub fn new(kind: Kind, words: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind, words: words.into(), detail: None, retry_after: None, tamper: None }
+    }
+
+    /// 400 with `words`.
+    pub fn bad_request(words: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Kind::BadRequest, words)
+    }
+
+    /// 500; `detail` is for the log alone.
+    pub fn internal(detail: impl fmt::Display) -> Self {
+        Self::new(Kind::Internal, "something failed on our side").because(detail)
+    }
+
+    /// 502: what the store holds was not believed.
+    pub fn damaged(reason: Tamper, detail: impl fmt::Display) -> Self {
+        let mut fault = Self::new(
+            Kind::Damaged,
+            "the stored object is not what was sealed under this name; nothing of it is served",
+        );
+        fault.tamper = Some(reason);
+        fault.because(detail)
+    }
+
+    /// 503, to be tried again after `retry_after`.
+    pub fn unavailable(words: impl Into<Cow<'static, str>>, retry_after: Duration) -> Self {
+        let mut fault = Self::new(Kind::Unavailable, words);
+        fault.retry_after = Some(retry_after);
+        fault
+    }
+
+    /// Adds what the log may know and the client may not.
+    #[must_use]
+    pub fn because(mut self, detail: impl fmt::Display) -> Self {
+        self.detail = Some(detail.to_string());
+        self
+    }
+
+    /// What kind of end this is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The status a client sees.
+    pub fn status(&self) -> StatusCode {
+        self.kind.status()
+    }
+
+    /// The words a client reads.
+    pub fn words(&self) -> &str {
+        &self.words
+    }
+
+    /// What the log adds to them.
+    pub fn detail(&self) -> Option<&str> {
+        self.detail.as_deref()
+    }
+
+    /// When trying again makes sense.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    /// Why stored bytes were not believed, where that is what happened.
+    pub fn tamper(&self) -> Option<Tamper> {
+        self.tamper
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words)?;
+        match &self.detail {
+            Some(detail) => write!(f, " ({detail})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Fault {}

@@ -1,0 +1,3 @@
+//! The binary: see [`sealward::cli`].
+
+fn main() {}

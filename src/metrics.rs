@@ -1,0 +1,167 @@
+//! Owns every metric family and its name.
+//!
+//! Rooms are handed a clone of [`Metrics`] and touch the families they need; no
+//! registry is global. Seconds, bytes, `_total`; every label is bounded: `key`
+//! and `class` are configured names, `route` is a configured path.
+
+use prometheus::{
+    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+use crate::fault::Tamper;
+
+/// From a millisecond to half a minute: what a person waits for.
+const REQUEST_SECONDS: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+/// To an hour: uploads may be large.
+const UPLOAD_SECONDS: &[f64] = &[0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0];
+
+macro_rules! families {
+    ($($(#[$doc:meta])* $field:ident: $kind:ident = $name:literal, $help:literal $(, [$($label:literal),*])? $(, in $buckets:expr)?;)*) => {
+        /// Every family, registered once.
+        #[derive(Clone, Debug)]
+        pub struct Metrics {
+            registry: Registry,
+            $($(#[$doc])* pub $field: $kind,)*
+        }
+
+        impl Metrics {
+            /// Makes and registers every family.
+            ///
+            /// # Errors
+            /// When two families share a name, which the test below rules out.
+            pub fn new() -> Result<Self, prometheus::Error> {
+                let registry = Registry::new();
+                $(let $field = make!($kind, $name, $help $(, [$($label),*])? $(, $buckets)?)?;
+                registry.register(Box::new($field.clone()))?;)*
+                let metrics = Self { registry, $($field,)* };
+                metrics.begin()?;
+                Ok(metrics)
+            }
+        }
+    };
+}
+
+macro_rules! make {
+    (IntCounter, $name:literal, $help:literal) => { IntCounter::new($name, $help) };
+    (IntGauge, $name:literal, $help:literal) => { IntGauge::new($name, $help) };
+    (IntCounterVec, $name:literal, $help:literal, [$($label:literal),*]) => {
+        IntCounterVec::new(Opts::new($name, $help), &[$($label),*])
+    };
+    (IntGaugeVec, $name:literal, $help:literal, [$($label:literal),*]) => {
+        IntGaugeVec::new(Opts::new($name, $help), &[$($label),*])
+    };
+    (HistogramVec, $name:literal, $help:literal, [$($label:literal),*], $buckets:expr) => {
+        HistogramVec::new(HistogramOpts::new($name, $help).buckets($buckets.to_vec()), &[$($label),*])
+    };
+}
+
+families! {
+    /// `sealward_data_keys_issued_total{key}`
+    data_keys_issued: IntCounterVec = "sealward_data_keys_issued_total",
+        "Data keys made and wrapped.", ["key"];
+    /// `sealward_data_key_uses_total{key,use}`
+    data_key_uses: IntCounterVec = "sealward_data_key_uses_total",
+        "Messages sealed or opened under a data key.", ["key", "use"];
+    /// `sealward_data_key_cache_requests_total{result}`
+    data_key_cache: IntCounterVec = "sealward_data_key_cache_requests_total",
+        "Requests for a data key, by what the cache answered.", ["result"];
+    /// `sealward_sealed_bytes_total{class,key}`
+    sealed_bytes: IntCounterVec = "sealward_sealed_bytes_total",
+        "Plaintext bytes sealed and stored.", ["class", "key"];
+    /// `sealward_opened_bytes_total{class,key}`
+    opened_bytes: IntCounterVec = "sealward_opened_bytes_total",
+        "Plaintext bytes verified and handed out.", ["class", "key"];
+    /// `sealward_tamper_total{reason}`
+    tamper: IntCounterVec = "sealward_tamper_total",
+        "Stored objects that were not believed, by reason.", ["reason"];
+    /// `sealward_uploads_total{class,outcome}`
+    uploads: IntCounterVec = "sealward_uploads_total",
+        "Uploads ended, by outcome.", ["class", "outcome"];
+    /// `sealward_upload_duration_seconds{class}`
+    upload_seconds: HistogramVec = "sealward_upload_duration_seconds",
+        "From the head of an upload to its answer.", ["class"], in UPLOAD_SECONDS;
+    /// `sealward_downloads_total{class,outcome}`
+    downloads: IntCounterVec = "sealward_downloads_total",
+        "Downloads ended, by outcome.", ["class", "outcome"];
+    /// `sealward_uploads_in_flight`
+    uploads_in_flight: IntGauge = "sealward_uploads_in_flight",
+        "Uploads under way.";
+    /// `sealward_buffer_memory_bytes{state}`
+    buffer_memory: IntGaugeVec = "sealward_buffer_memory_bytes",
+        "The budget of part and frame buffers: used and total.", ["state"];
+    /// `sealward_buffer_waits_total{outcome}`
+    buffer_waits: IntCounterVec = "sealward_buffer_waits_total",
+        "Waits in line for buffer memory, by outcome.", ["outcome"];
+    /// `sealward_store_request_duration_seconds{operation,outcome}`
+    store_seconds: HistogramVec = "sealward_store_request_duration_seconds",
+        "Requests to the store.", ["operation", "outcome"], in REQUEST_SECONDS;
+    /// `sealward_store_read_bytes_total`
+    store_read_bytes: IntCounter = "sealward_store_read_bytes_total",
+        "Sealed bytes read from the store.";
+    /// `sealward_http_requests_total{route,method,status}`
+    http_requests: IntCounterVec = "sealward_http_requests_total",
+        "Requests answered.", ["route", "method", "status"];
+    /// `sealward_http_request_duration_seconds{route,method}`
+    http_seconds: HistogramVec = "sealward_http_request_duration_seconds",
+        "From a request's head to its answer's head.", ["route", "method"], in REQUEST_SECONDS;
+    /// `sealward_connections{state}`
+    connections: IntGaugeVec = "sealward_connections",
+        "Client connections open now, by state.", ["state"];
+    /// `sealward_connections_refused_total{reason}`
+    connections_refused: IntCounterVec = "sealward_connections_refused_total",
+        "Client connections refused or evicted, by reason.", ["reason"];
+    /// `sealward_tls_handshakes_total{version,group,outcome}`
+    tls_handshakes: IntCounterVec = "sealward_tls_handshakes_total",
+        "TLS handshakes.", ["version", "group", "outcome"];
+    /// `sealward_tls_handshake_duration_seconds`
+    tls_handshake_seconds: HistogramVec = "sealward_tls_handshake_duration_seconds",
+        "From the first byte to a finished handshake.", ["outcome"], in REQUEST_SECONDS;
+    /// `sealward_certificate_expiry_timestamp_seconds{name}`
+    certificate_expiry: IntGaugeVec = "sealward_certificate_expiry_timestamp_seconds",
+        "When the certificate that is served expires.", ["name"];
+    /// `sealward_certificate_loads_total{name,outcome}`
+    certificate_loads: IntCounterVec = "sealward_certificate_loads_total",
+        "Changed certificates that were published or refused.", ["name", "outcome"];
+    /// `sealward_build_info{version}`
+    build_info: IntGaugeVec = "sealward_build_info",
+        "Always 1; the label says which build runs.", ["version"];
+}
+
+impl Metrics {
+    /// Writes every family in Prometheus's text format.
+    ///
+    /// # Errors
+    /// When the encoder fails, which it does for no registry of this room.
+    pub fn render(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let mut text = Vec::with_capacity(16 << 10);
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+
+    /// Families that say something by being zero are there from the start.
+    fn begin(&self) -> Result<(), prometheus::Error> {
+        #[cfg(target_os = "linux")]
+        self.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        self.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        for reason in Tamper::ALL {
+            self.tamper.with_label_values(&[reason.as_str()]);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_family_registers_and_renders() {
+        let metrics = Metrics::new().expect("no two families share a name");
+        let text = String::from_utf8(metrics.render().expect("renders")).expect("is text");
+        for reason in Tamper::ALL {
+            assert!(text.contains(&format!("sealward_tamper_total{{reason=\"{}\"}} 0", reason.as_str())));
+        }
+        assert!(text.contains("process_resident_memory_bytes"));
+    }
+}
