@@ -23,7 +23,7 @@ pub mod secret;
 
 // Floor 1: values, names and the sealed format. No I/O but reading the configuration.
 // pub mod audit;
-// pub mod config;
+pub mod config;
 pub mod message;
 pub mod metrics;
 

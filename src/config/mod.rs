@@ -12,9 +12,14 @@ use std::{
     time::Duration,
 };
 
+mod classes;
 mod document;
+mod expand;
 mod read;
 mod report;
+mod routes;
+#[cfg(test)]
+mod tests;
 mod units;
 
 pub use report::{Fault, Faults};
@@ -100,7 +105,7 @@ pub enum KeyProvider {
     },
 }
 
-/// How long, and for how much, one data key may be used.
+/// How long, and for how much, one data key may be used. Its keys stand in `[keys]`.
 #[derive(Clone, Copy, Debug)]
 pub struct KeyCache {
     /// `max_age`: default and most 5 minutes.
@@ -111,7 +116,7 @@ pub struct KeyCache {
     pub max_bytes: u64,
     /// `unwrapped_entries`: how many unwrapped keys are kept. Default 10,000.
     pub unwrapped_entries: u64,
-    /// `unwrapped_age`: for how long. Default 5 minutes.
+    /// `unwrapped_age`: for how long. Default 5 minutes, most 1 hour.
     pub unwrapped_age: Duration,
 }
 
@@ -138,15 +143,15 @@ pub struct Class {
     pub vault: String,
     /// `directory`: the filesystem store's root.
     pub place: Place,
-    /// `prefix`: what every name begins with; empty or ending in `/`.
+    /// `prefix`: what every name begins with; empty or ending in `/`, at most 512 bytes. Default empty.
     pub prefix: String,
-    /// `binding = "message-id" | "strict"`.
+    /// `binding = "message-id" | "strict"`. Default `message-id`.
     pub binding: Binding,
-    /// `metadata = "sealed" | "plain"`.
+    /// `metadata = "sealed" | "plain"`. Default `sealed`.
     pub metadata: Metadata,
     /// `frame_length`: bytes, a multiple of 4 KiB up to 4 MiB. Default 256 KiB.
     pub frame_length: u32,
-    /// `max_size`: plaintext bytes of one object. Default 1 TiB.
+    /// `max_size`: plaintext bytes of one object, at most `frame_length` × (2^32 - 2). Default 1 TiB.
     pub max_size: u64,
     /// `write_key`: the local keyring's key that seals. Default: its first.
     pub write_key: Option<String>,
@@ -231,7 +236,8 @@ pub struct Limits {
     pub buffer_memory: usize,
     /// `buffer_wait`: how long a new upload waits in line for memory. Default 30 s.
     pub buffer_wait: Duration,
-    /// `max_part`: the largest part an upload of unknown length grows to. Default 64 MiB.
+    /// `max_part`: the largest part an upload of unknown length grows to, 5 MiB to 5 GiB and no
+    /// more than `buffer_memory`. Default 64 MiB, or a quarter of `buffer_memory` if that is less.
     pub max_part: u64,
     /// `uploads`: at once. Default 1,024.
     pub uploads: usize,
@@ -249,7 +255,7 @@ pub struct Limits {
     pub send_idle_timeout: Duration,
     /// `min_body_rate`: bytes a second, judged after `body_idle_timeout`. Default 1 KiB; 0 turns it off.
     pub min_body_rate: u64,
-    /// `header_bytes`: a request's whole head. Default and most 64 KiB.
+    /// `header_bytes`: a request's whole head, at least 8 KiB. Default and most 64 KiB.
     pub header_bytes: usize,
     /// `drain_timeout`: how long requests may go on after SIGTERM. Default 60 s.
     pub drain_timeout: Duration,
@@ -301,11 +307,7 @@ pub struct Log {
 
 impl Default for Log {
     fn default() -> Self {
-        Self {
-            format: LogFormat::Text,
-            level: "info".into(),
-            object_keys: LogObjectKeys::Plain,
-        }
+        Self { format: LogFormat::Text, level: "info".into(), object_keys: LogObjectKeys::Plain }
     }
 }
 

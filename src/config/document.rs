@@ -1,0 +1,422 @@
+//! Reads TOML by asking for keys, and remembers what is wrong on the way.
+//!
+//! A getter that finds a fault records it and answers `None`, as it does for
+//! an absent key: reading goes on, and every fault of a file is reported at
+//! once. A [`Section`] remembers which keys it was asked for, so that
+//! [`Section::finish`] can name those that nobody knows.
+
+use std::{
+    cell::RefCell,
+    collections::BTreeSet,
+    fmt::Display,
+    net::SocketAddr,
+    ops::{Range, RangeInclusive},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::{
+    expand::{self, Environment},
+    report::{Fault, listed, nearest, quoted},
+    units::{self, Unreadable, show_duration, show_size},
+};
+
+/// What the sections of one file share.
+pub(super) struct Document<'a> {
+    base: &'a Path,
+    environment: Environment<'a>,
+    faults: RefCell<Vec<Fault>>,
+    known: RefCell<BTreeSet<String>>,
+}
+
+/// One table of the file.
+pub(super) struct Section<'a> {
+    document: &'a Document<'a>,
+    table: &'a DeTable<'a>,
+    /// `None` for the file itself.
+    span: Option<Range<usize>>,
+    /// As a person would write it: `[keys]`, `[[class]]`, `listener.tls`.
+    title: String,
+    /// Dotted, from the root; empty for the root.
+    path: String,
+    asked: RefCell<BTreeSet<&'static str>>,
+    refused: RefCell<BTreeSet<&'static str>>,
+}
+
+/// A value, how it is written in the file, and where.
+#[derive(Clone, Debug)]
+pub(super) struct Found<T> {
+    /// After expansion: never to be repeated in a fault.
+    pub(super) value: T,
+    /// Before expansion: what faults quote.
+    pub(super) raw: String,
+    /// Byte offsets of the value.
+    pub(super) span: Range<usize>,
+}
+
+impl<'a> Document<'a> {
+    /// Relative paths stand below `base`; `${NAME}` looks in `environment`.
+    pub(super) fn new(base: &'a Path, environment: Environment<'a>) -> Self {
+        Self { base, environment, faults: RefCell::default(), known: RefCell::default() }
+    }
+
+    /// The whole file as a section.
+    pub(super) fn root(&'a self, table: &'a DeTable<'a>) -> Section<'a> {
+        Section {
+            document: self,
+            table,
+            span: None,
+            title: "the file".into(),
+            path: String::new(),
+            asked: RefCell::default(),
+            refused: RefCell::default(),
+        }
+    }
+
+    /// Records a fault.
+    pub(super) fn fault(&self, fault: Fault) {
+        self.faults.borrow_mut().push(fault);
+    }
+
+    /// Every key that was asked for, dotted from the root.
+    #[cfg(test)]
+    pub(super) fn known(&self) -> BTreeSet<String> {
+        self.known.borrow().clone()
+    }
+
+    /// Whether nothing was recorded.
+    pub(super) fn is_clean(&self) -> bool {
+        self.faults.borrow().is_empty()
+    }
+
+    /// What was recorded.
+    pub(super) fn into_faults(self) -> Vec<Fault> {
+        self.faults.into_inner()
+    }
+}
+
+impl<'a> Section<'a> {
+    /// Records a fault.
+    pub(super) fn fault(&self, fault: Fault) {
+        self.document.fault(fault);
+    }
+
+    /// A fault of this section as a whole; `label` stands at its head.
+    pub(super) fn own_fault(&self, fault: Fault, label: &str) {
+        self.fault(match &self.span {
+            Some(span) => fault.at(span, label),
+            None => fault,
+        });
+    }
+
+    /// Where this section stands.
+    pub(super) fn span(&self) -> Range<usize> {
+        self.span.clone().unwrap_or_default()
+    }
+
+    /// Whether the key is written, well or badly.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
+    /// A fault unless the key is there. `example` is TOML for its value.
+    pub(super) fn require(&self, key: &str, example: &str) {
+        if !self.has(key) {
+            let fault = Fault::new(format!("{} lacks `{key}`", self.title), format!("add `{key} = {example}`"));
+            self.own_fault(fault, &format!("`{key}` is missing here"));
+        }
+    }
+
+    /// A fault if the key is there: one that people may expect, and that this build doesn't have.
+    pub(super) fn refuse(&self, key: &'static str, title: &str, help: &str) {
+        self.refused.borrow_mut().insert(key);
+        if let Some((name, _)) = self.table.get_key_value(key) {
+            self.fault(Fault::new(title, help).at(&name.span(), "not in this build"));
+        }
+    }
+
+    /// A string, expanded.
+    pub(super) fn string(&self, key: &'static str) -> Option<Found<String>> {
+        let (value, span) = self.value(key)?;
+        let DeValue::String(raw) = value else {
+            return self.mistyped(key, &span, value, "a string", &format!("put it in quotes: `{key} = \"…\"`"));
+        };
+        self.expanded(raw, &span)
+    }
+
+    /// A list of strings, expanded. Entries with a fault are left out.
+    pub(super) fn strings(&self, key: &'static str) -> Option<Vec<Found<String>>> {
+        let help = format!("write strings in brackets: `{key} = [\"…\", \"…\"]`");
+        let (value, span) = self.value(key)?;
+        let DeValue::Array(list) = value else {
+            return self.mistyped(key, &span, value, "a list of strings", &help);
+        };
+        let entries = list.iter().filter_map(|entry| match entry.get_ref() {
+            DeValue::String(raw) => self.expanded(raw, &entry.span()),
+            other => self.mistyped(key, &entry.span(), other, "a list of strings", &help),
+        });
+        Some(entries.collect())
+    }
+
+    /// Whether the key holds a list with nothing in it.
+    pub(super) fn is_empty_list(&self, key: &str) -> bool {
+        matches!(self.table.get(key).map(Spanned::get_ref), Some(DeValue::Array(list)) if list.is_empty())
+    }
+
+    /// A whole number within `range`; also a string with a placeholder that gives one.
+    pub(super) fn integer(&self, key: &'static str, range: RangeInclusive<u64>) -> Option<u64> {
+        let help = format!("write a whole number without quotes: `{key} = {}`", range.start().max(&1));
+        let (value, span) = self.value(key)?;
+        let number = match value {
+            // What doesn't parse is negative or too large, so out of any range.
+            DeValue::Integer(number) => u64::from_str_radix(number.as_str(), number.radix()).ok(),
+            DeValue::String(raw) if raw.contains("${") => match self.expanded(raw, &span)?.value.parse() {
+                Ok(number) => Some(number),
+                Err(_) => return self.misread(key, &span, "a whole number", &help),
+            },
+            other => return self.mistyped(key, &span, other, "a whole number", &help),
+        };
+        self.bounded(key, &span, number, &range, u64::to_string)
+    }
+
+    /// `true` or `false`; also a string with a placeholder that gives one.
+    pub(super) fn boolean(&self, key: &'static str) -> Option<bool> {
+        let help = format!("write `{key} = true` or `{key} = false`, without quotes");
+        let (value, span) = self.value(key)?;
+        match value {
+            DeValue::Boolean(value) => Some(*value),
+            DeValue::String(raw) if raw.contains("${") => match self.expanded(raw, &span)?.value.as_str() {
+                "true" => Some(true),
+                "false" => Some(false),
+                _ => self.misread(key, &span, "`true` or `false`", &help),
+            },
+            other => self.mistyped(key, &span, other, "`true` or `false`", &help),
+        }
+    }
+
+    /// A duration within `range`.
+    pub(super) fn duration(&self, key: &'static str, range: RangeInclusive<Duration>) -> Option<Duration> {
+        let help = format!("write a whole number and a unit (ms, s, m, h, d) in quotes, such as `{key} = \"10s\"`");
+        let (value, span) = self.value(key)?;
+        let read = match value {
+            DeValue::Integer(_) => Err(Unreadable::NoUnit),
+            DeValue::String(raw) => units::duration(&self.expanded(raw, &span)?.value),
+            other => return self.mistyped(key, &span, other, "a duration", &help),
+        };
+        match read {
+            Ok(duration) => self.bounded(key, &span, Some(duration), &range, |value| show_duration(*value)),
+            Err(Unreadable::TooLarge) => {
+                self.bounded(key, &span, None, &range, |value: &Duration| show_duration(*value))
+            }
+            Err(Unreadable::NoUnit) => {
+                let label = "a number without a unit";
+                self.fault(Fault::new(format!("`{key}` is a duration and needs a unit"), help).at(&span, label));
+                None
+            }
+            Err(Unreadable::Malformed) => self.misread(key, &span, "a duration", &help),
+        }
+    }
+
+    /// A size in bytes within `range`.
+    pub(super) fn size(&self, key: &'static str, range: RangeInclusive<u64>) -> Option<Found<u64>> {
+        let help = format!(
+            "write a number of bytes, or a whole number and a unit (KiB, MiB, GiB, TiB, KB, MB, GB, TB) in quotes, \
+             such as `{key} = \"{}\"`",
+            show_size(*range.start().max(&1024))
+        );
+        let (value, span) = self.value(key)?;
+        let (read, raw) = match value {
+            DeValue::Integer(number) => {
+                let bytes = u64::from_str_radix(number.as_str(), number.radix());
+                (bytes.map_err(|_| Unreadable::TooLarge), number.to_string())
+            }
+            DeValue::String(raw) => (units::size(&self.expanded(raw, &span)?.value), raw.to_string()),
+            other => return self.mistyped(key, &span, other, "a size", &help),
+        };
+        let bytes = match read {
+            Ok(bytes) => Some(bytes),
+            Err(Unreadable::TooLarge) => None,
+            Err(_) => return self.misread(key, &span, "a size", &help),
+        };
+        let value = self.bounded(key, &span, bytes, &range, |bytes| show_size(*bytes))?;
+        Some(Found { value, raw, span })
+    }
+
+    /// A path; a relative one stands below the file's folder.
+    pub(super) fn path(&self, key: &'static str) -> Option<Found<PathBuf>> {
+        let Found { value, raw, span } = self.string(key)?;
+        if value.is_empty() || value.contains('\0') {
+            let help = "write a path; a relative one starts at the folder of this file";
+            self.fault(Fault::new(format!("`{key}` is no path"), help).at(&span, "empty, or with a NUL in it"));
+            return None;
+        }
+        Some(Found { value: self.document.base.join(value), raw, span })
+    }
+
+    /// An IP address and a port.
+    pub(super) fn address(&self, key: &'static str) -> Option<Found<SocketAddr>> {
+        let Found { value, raw, span } = self.string(key)?;
+        if let Ok(value) = value.parse() {
+            return Some(Found { value, raw, span });
+        }
+        let help = "write an IP address and a port, such as `\"127.0.0.1:8443\"`, `\"0.0.0.0:8443\"` for all of IPv4, \
+                    or `\"[::]:8443\"`; names are not looked up";
+        self.misread(key, &span, "an IP address and a port", help)
+    }
+
+    /// One of a few names.
+    pub(super) fn one_of<T: Copy>(&self, key: &'static str, choices: &[(&'static str, T)]) -> Option<T> {
+        let found = self.string(key)?;
+        if let Some((_, value)) = choices.iter().find(|(name, _)| *name == found.value) {
+            return Some(*value);
+        }
+        let names = || choices.iter().map(|(name, _)| *name);
+        let help = match nearest(&found.raw, names()) {
+            Some(name) => format!("did you mean `{name}`? What fits: {}", listed(names())),
+            None => format!("write one of {}", listed(names())),
+        };
+        let title = format!("`{key}` cannot be {}", quoted(&found.raw));
+        self.fault(Fault::new(title, help).at(&found.span, "not one of its values"));
+        None
+    }
+
+    /// A table below this one.
+    pub(super) fn section(&self, key: &'static str) -> Option<Section<'a>> {
+        let (value, span) = self.value(key)?;
+        match value {
+            DeValue::Table(table) => Some(self.below(key, table, span, false)),
+            other => {
+                let help = match self.path.as_str() {
+                    "" => format!("write `[{key}]` and its keys below it"),
+                    path => format!("write `{key} = {{ … }}`, or `[{path}.{key}]` and its keys below it"),
+                };
+                self.mistyped(key, &span, other, "a table", &help)
+            }
+        }
+    }
+
+    /// The tables `[[key]]`, in their order.
+    pub(super) fn sections(&self, key: &'static str) -> Vec<Section<'a>> {
+        let Some((value, span)) = self.value(key) else { return Vec::new() };
+        let help = format!("write `[[{key}]]` with two brackets, once for each");
+        let mistyped = |span: &Range<usize>, value: &DeValue<'_>| {
+            self.mistyped::<()>(key, span, value, "a list of tables", &help);
+        };
+        match value {
+            DeValue::Array(list) => {
+                let tables = list.iter().filter_map(|entry| match entry.get_ref() {
+                    DeValue::Table(table) => Some(self.below(key, table, entry.span(), true)),
+                    other => {
+                        mistyped(&entry.span(), other);
+                        None
+                    }
+                });
+                tables.collect()
+            }
+            DeValue::Table(table) => {
+                mistyped(&span, value);
+                // What is meant is clear, so its own faults are reported too.
+                vec![self.below(key, table, span, true)]
+            }
+            other => {
+                mistyped(&span, other);
+                Vec::new()
+            }
+        }
+    }
+
+    /// Ends the reading: a key nobody asked for is a fault.
+    pub(super) fn finish(&self) {
+        let asked = self.asked.borrow();
+        let refused = self.refused.borrow();
+        for (key, _) in self.table {
+            let name = key.get_ref().as_ref();
+            if asked.contains(name) || refused.contains(name) {
+                continue;
+            }
+            let help = match nearest(name, asked.iter().copied()) {
+                Some(meant) => format!("did you mean `{meant}`?"),
+                None => format!("what fits in {}: {}", self.title, listed(asked.iter().copied())),
+            };
+            let title = format!("unknown key {} in {}", quoted(name), self.title);
+            self.fault(Fault::new(title, help).at(&key.span(), "unknown"));
+        }
+    }
+
+    fn value(&self, key: &'static str) -> Option<(&'a DeValue<'a>, Range<usize>)> {
+        self.asked.borrow_mut().insert(key);
+        self.document.known.borrow_mut().insert(self.dotted(key));
+        let table: &'a DeTable<'a> = self.table;
+        table.get(key).map(|value| (value.get_ref(), value.span()))
+    }
+
+    fn below(&self, key: &str, table: &'a DeTable<'a>, span: Range<usize>, many: bool) -> Section<'a> {
+        let path = self.dotted(key);
+        let title = match (self.path.is_empty(), many) {
+            (true, true) => format!("`[[{key}]]`"),
+            (true, false) => format!("`[{key}]`"),
+            (false, _) => format!("`{path}`"),
+        };
+        let (asked, refused) = (RefCell::default(), RefCell::default());
+        Section { document: self.document, table, span: Some(span), title, path, asked, refused }
+    }
+
+    fn dotted(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+
+    fn expanded(&self, raw: &str, span: &Range<usize>) -> Option<Found<String>> {
+        match expand::expand(raw, self.document.base, self.document.environment) {
+            Ok(value) => Some(Found { value, raw: raw.to_owned(), span: span.clone() }),
+            Err(unexpanded) => {
+                self.fault(Fault::new(unexpanded.title, unexpanded.help).at(span, "in this value"));
+                None
+            }
+        }
+    }
+
+    fn mistyped<T>(&self, key: &str, span: &Range<usize>, found: &DeValue<'_>, wanted: &str, help: &str) -> Option<T> {
+        let found = match found {
+            DeValue::String(_) => "a string",
+            DeValue::Integer(_) => "an integer",
+            DeValue::Float(_) => "a number with a fraction",
+            DeValue::Boolean(_) => "a boolean",
+            DeValue::Datetime(_) => "a date or time",
+            DeValue::Array(_) => "a list",
+            DeValue::Table(_) => "a table",
+        };
+        let title = format!("`{key}` in {} must be {wanted}", self.title);
+        self.fault(Fault::new(title, help).at(span, format!("this is {found}")));
+        None
+    }
+
+    /// The right type, and yet not readable as what is `wanted`.
+    fn misread<T>(&self, key: &str, span: &Range<usize>, wanted: &str, help: &str) -> Option<T> {
+        let title = format!("`{key}` in {} is not {wanted}", self.title);
+        self.fault(Fault::new(title, help).at(span, format!("not {wanted}")));
+        None
+    }
+
+    /// `value` if within `range`; `None` as a value is beyond any range.
+    fn bounded<T: PartialOrd, S: Display>(
+        &self,
+        key: &str,
+        span: &Range<usize>,
+        value: Option<T>,
+        range: &RangeInclusive<T>,
+        show: impl Fn(&T) -> S,
+    ) -> Option<T> {
+        if let Some(value) = value.filter(|value| range.contains(value)) {
+            return Some(value);
+        }
+        let (least, most) = (show(range.start()), show(range.end()));
+        let title = format!("`{key}` in {} is out of range", self.title);
+        self.fault(Fault::new(title, format!("write {least} to {most}")).at(span, "out of range"));
+        None
+    }
+}

@@ -1,0 +1,341 @@
+//! From a document to a [`Config`]: what each key is, and what must hold between them.
+
+use std::{collections::BTreeMap, fs, io::ErrorKind, net::SocketAddr, path::Path, time::Duration};
+
+use toml::de::DeTable;
+use tracing_subscriber::EnvFilter;
+
+use super::{
+    Admin, CertificateSource, Config, Faults, Identity, KeyCache, KeyProvider, Keys, Limits, Listener, Log, LogFormat,
+    LogObjectKeys, Tls, TlsPolicy, classes,
+    document::{Document, Found, Section},
+    expand::{self, Environment},
+    report::{Fault, nearest, quoted},
+    routes,
+};
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
+
+/// The shortest duration that can be meant: every bound is more than nothing.
+const TICK: Duration = Duration::from_millis(1);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// Reads and checks the file at `path`.
+pub(super) fn load(path: &Path) -> Result<Config, Faults> {
+    let origin = path.display().to_string();
+    let refused = |title: String, help: String| Faults::new(&origin, "", vec![Fault::new(title, help)]);
+    let bytes = fs::read(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => refused(
+            format!("there is no configuration file {}", quoted(&origin)),
+            "name the file with `--config FILE`; `config/sealward.toml` in the source is a whole one to start from"
+                .into(),
+        ),
+        ErrorKind::IsADirectory => refused(
+            format!("{} is a folder, not a configuration file", quoted(&origin)),
+            format!("name the file in it, such as {}", quoted(&path.join("sealward.toml").display().to_string())),
+        ),
+        _ => refused(
+            format!("the configuration file {} can't be read: {error}", quoted(&origin)),
+            "sealward must be allowed to read it".into(),
+        ),
+    })?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = good.split(|byte| *byte == b'\n').count();
+        refused(
+            format!("the configuration file {} is not UTF-8: see line {line}", quoted(&origin)),
+            "save it as UTF-8 text".into(),
+        )
+    })?;
+    parse(&text, &origin, path.parent().unwrap_or(Path::new("")))
+}
+
+/// Reads and checks `text`.
+pub(super) fn parse(text: &str, origin: &str, base: &Path) -> Result<Config, Faults> {
+    parse_in(text, origin, base, &expand::process)
+}
+
+/// As [`parse`], with the environment given.
+pub(super) fn parse_in(text: &str, origin: &str, base: &Path, environment: Environment<'_>) -> Result<Config, Faults> {
+    let document = Document::new(base, environment);
+    let faults = match table(text) {
+        Err(faults) => faults,
+        Ok(table) => match config(&document.root(&table), &document) {
+            Some(config) if document.is_clean() => return Ok(config),
+            _ => document.into_faults(),
+        },
+    };
+    Err(Faults::new(origin, text, faults))
+}
+
+/// Every key that the reader asked `text` for, dotted: what the example must mention.
+#[cfg(test)]
+pub(super) fn known_keys(text: &str) -> std::collections::BTreeSet<String> {
+    let document = Document::new(Path::new(""), &expand::process);
+    if let Ok(table) = table(text) {
+        config(&document.root(&table), &document);
+    }
+    document.known()
+}
+
+/// The text as TOML, or its syntax faults, at most one a line: one slip often
+/// makes several, and no value can be trusted beside it.
+pub(super) fn table(text: &str) -> Result<DeTable<'_>, Vec<Fault>> {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    if errors.is_empty() {
+        return Ok(table.into_inner());
+    }
+    let mut faults = BTreeMap::new();
+    for error in errors {
+        let span = error.span().unwrap_or_default();
+        let line = text.as_bytes().iter().take(span.start).filter(|byte| **byte == b'\n').count();
+        let help = if error.message().contains("duplicate key") {
+            "a key or `[section]` is written once; sections that may repeat are written `[[listener]]`, `[[class]]`, \
+             `[[route]]`"
+        } else {
+            "a line is `key = value`, `[section]`, `[[section]]` or `# comment`; text, durations and sizes with a \
+             unit stand in double quotes"
+        };
+        let fault = Fault::new(format!("not TOML: {}", error.message()), help).at(&span, "here");
+        faults.entry(line).or_insert(fault);
+    }
+    Err(faults.into_values().collect())
+}
+
+fn config(root: &Section<'_>, document: &Document<'_>) -> Option<Config> {
+    let (binds, listeners): (Vec<_>, Vec<_>) = root.sections("listener").iter().map(listener).unzip();
+    let keys = root.section("keys").map(|section| keys(&section));
+    let classes = classes::read(root.sections("class"));
+    let routes = routes::read(root.sections("route"), &classes);
+    let identity = root.section("identity");
+    let tokens_named = identity.as_ref().is_some_and(|section| section.has("tokens"));
+    let identity = identity.map(|section| self::identity(&section)).unwrap_or_default();
+    let limits = root.section("limits").map(|section| limits(&section)).unwrap_or_default();
+    let (admin_bind, admin) = root.section("admin").map_or((None, Admin::default()), |section| admin(&section));
+    let log = root.section("log").map(|section| log(&section)).unwrap_or_default();
+    root.finish();
+
+    if !root.has("listener") {
+        let help = "add a `[[listener]]` with `bind` and `tls`; `config/sealward.toml` in the source shows one";
+        document.fault(Fault::new("no `[[listener]]`: clients could not come in", help));
+    }
+    let admin_bind = admin_bind.or_else(|| {
+        // The default may meet a listener's address too; there is then only one place to show.
+        let span = binds.iter().flatten().find(|bind| meet(bind.value, admin.bind))?.span.clone();
+        Some(Found { value: admin.bind, raw: admin.bind.to_string(), span })
+    });
+    binds_differ(document, &binds.into_iter().flatten().chain(admin_bind).collect::<Vec<_>>());
+    if let Some(span) = classes.first().filter(|_| !root.has("keys")) {
+        let help = "add `[keys]` with `provider = \"local\"` and `keyring = \"keyring.json\"`";
+        let title = "a `[[class]]` needs data keys, and there is no `[keys]`";
+        document.fault(Fault::new(title, help).at(&span, "this class seals"));
+    }
+    if let Some(span) = routes.first_closed().filter(|_| !tokens_named) {
+        let help = "add `[identity]` with `tokens = \"tokens.json\"`, the file that `sealward token new` writes, \
+                    or `public = true` to the route if anyone may use it";
+        let title = "a route that is not public needs callers, and `[identity]` has no `tokens`";
+        document.fault(Fault::new(title, help).at(&span, "nobody could use this route"));
+    }
+
+    let listeners = listeners.into_iter().collect::<Option<_>>()?;
+    let keys = match keys {
+        Some(keys) => Some(keys?),
+        None => None,
+    };
+    Some(Config {
+        listeners,
+        keys,
+        classes: classes.finished()?,
+        routes: routes.finished()?,
+        identity,
+        limits,
+        admin,
+        log,
+    })
+}
+
+fn listener(section: &Section<'_>) -> (Option<Found<SocketAddr>>, Option<Listener>) {
+    section.require("bind", "\"0.0.0.0:8443\"");
+    let bind = section.address("bind");
+    let tls = section.section("tls").map(|tls| self::tls(&tls));
+    if !section.has("tls") {
+        let help = "add `tls = { source = { files = { cert = \"cert.pem\", key = \"key.pem\" } } }`; plain listeners \
+                    come only for redirects, which this build doesn't have";
+        let fault = Fault::new("a `[[listener]]` needs `tls`", help);
+        section.own_fault(fault, "`tls` must be set here");
+    }
+    section.finish();
+    let listener = bind.as_ref().zip(tls.flatten()).map(|(bind, tls)| Listener { bind: bind.value, tls });
+    (bind, listener)
+}
+
+fn tls(section: &Section<'_>) -> Option<Tls> {
+    let policies = [("tls13", TlsPolicy::Tls13), ("tls12", TlsPolicy::Tls12)];
+    let policy = section.one_of("policy", &policies).unwrap_or(TlsPolicy::Tls13);
+    section.require("source", "{ files = { cert = \"cert.pem\", key = \"key.pem\" } }");
+    let source = section.section("source").and_then(|source| {
+        source.require("files", "{ cert = \"cert.pem\", key = \"key.pem\" }");
+        for other in ["acm", "secret", "acme"] {
+            let title = format!("this build takes certificates from files only, not from `{other}`");
+            source.refuse(other, &title, "write `files = { cert = \"cert.pem\", key = \"key.pem\" }`");
+        }
+        let files = source.section("files").and_then(|files| certificate_files(&files));
+        source.finish();
+        files
+    });
+    section.finish();
+    Some(Tls { source: source?, policy })
+}
+
+fn certificate_files(section: &Section<'_>) -> Option<CertificateSource> {
+    section.require("cert", "\"cert.pem\"");
+    section.require("key", "\"key.pem\"");
+    let cert = section.path("cert");
+    let key = section.path("key");
+    let refresh = section.duration("refresh", TICK..=DAY).unwrap_or(Duration::from_secs(10));
+    section.finish();
+    Some(CertificateSource::Files { cert: cert?.value, key: key?.value, refresh })
+}
+
+fn keys(section: &Section<'_>) -> Option<Keys> {
+    section.require("provider", "\"local\"");
+    let provider = section.string("provider").filter(|provider| {
+        let (title, help) = match provider.value.as_str() {
+            "local" => return true,
+            "kms" => (
+                "this build has the local provider only, not `kms`".to_owned(),
+                "write `provider = \"local\"` and `keyring = \"keyring.json\"`".to_owned(),
+            ),
+            _ => {
+                let meant = nearest(&provider.raw, ["local"]);
+                let ask = if meant.is_some() { "did you mean `local`? " } else { "" };
+                (format!("`provider` cannot be {}", quoted(&provider.raw)), format!("{ask}What fits: `local`"))
+            }
+        };
+        section.fault(Fault::new(title, help).at(&provider.span, "no such provider"));
+        false
+    });
+    // Under another provider its absence would be a second fault for one cause.
+    if provider.is_some() {
+        section.require("keyring", "\"keyring.json\"");
+    }
+    let keyring = section.path("keyring");
+    let cache = cache(section);
+    section.finish();
+    provider?;
+    Some(Keys { provider: KeyProvider::Local { keyring: keyring?.value }, cache })
+}
+
+fn cache(section: &Section<'_>) -> KeyCache {
+    let default = KeyCache::default();
+    KeyCache {
+        max_age: section.duration("max_age", TICK..=default.max_age).unwrap_or(default.max_age),
+        max_messages: section.integer("max_messages", 1..=default.max_messages).unwrap_or(default.max_messages),
+        max_bytes: section.size("max_bytes", 1..=TIB).map_or(default.max_bytes, |size| size.value),
+        unwrapped_entries: section.integer("unwrapped_entries", 1..=1_000_000).unwrap_or(default.unwrapped_entries),
+        unwrapped_age: section.duration("unwrapped_age", TICK..=HOUR).unwrap_or(default.unwrapped_age),
+    }
+}
+
+fn identity(section: &Section<'_>) -> Identity {
+    let tokens = section.path("tokens").map(|tokens| tokens.value);
+    section.finish();
+    Identity { tokens }
+}
+
+fn limits(section: &Section<'_>) -> Limits {
+    let default = Limits::default();
+    let duration = |key, default| section.duration(key, TICK..=DAY).unwrap_or(default);
+    let count = |key, default| section.integer(key, 1..=1_000_000).map_or(default, to_usize);
+
+    let memory = section.size("buffer_memory", 32 * MIB..=TIB).map_or(default.buffer_memory as u64, |size| size.value);
+    let max_part = section.size("max_part", 5 * MIB..=5 * GIB);
+    if let Some(part) = max_part.as_ref().filter(|part| part.value > memory) {
+        let help = "lower `max_part`, or raise `buffer_memory` (256MiB unless written) to hold several parts";
+        let fault = Fault::new("`max_part` is larger than `buffer_memory`", help);
+        section.fault(fault.at(&part.span, "a part of this size never fits"));
+    }
+    let limits = Limits {
+        buffer_memory: to_usize(memory),
+        buffer_wait: section.duration("buffer_wait", TICK..=HOUR).unwrap_or(default.buffer_wait),
+        max_part: max_part.map_or(default.max_part.min(memory / 4), |part| part.value),
+        uploads: count("uploads", default.uploads),
+        connections: count("connections", default.connections),
+        handshake_timeout: duration("handshake_timeout", default.handshake_timeout),
+        header_timeout: duration("header_timeout", default.header_timeout),
+        idle_timeout: duration("idle_timeout", default.idle_timeout),
+        body_idle_timeout: duration("body_idle_timeout", default.body_idle_timeout),
+        send_idle_timeout: duration("send_idle_timeout", default.send_idle_timeout),
+        min_body_rate: section.size("min_body_rate", 0..=GIB).map_or(default.min_body_rate, |size| size.value),
+        header_bytes: section
+            .size("header_bytes", 8 * KIB..=64 * KIB)
+            .map_or(default.header_bytes, |size| to_usize(size.value)),
+        drain_timeout: duration("drain_timeout", default.drain_timeout),
+    };
+    section.finish();
+    limits
+}
+
+fn admin(section: &Section<'_>) -> (Option<Found<SocketAddr>>, Admin) {
+    let bind = section.address("bind");
+    section.finish();
+    let admin = bind.as_ref().map_or(Admin::default(), |bind| Admin { bind: bind.value });
+    (bind, admin)
+}
+
+fn log(section: &Section<'_>) -> Log {
+    let default = Log::default();
+    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    let names =
+        [("plain", LogObjectKeys::Plain), ("hashed", LogObjectKeys::Hashed), ("omitted", LogObjectKeys::Omitted)];
+    let log = Log {
+        format: section.one_of("format", &formats).unwrap_or(default.format),
+        level: section.string("level").and_then(|level| filter(section, level)).unwrap_or(default.level),
+        object_keys: section.one_of("object_keys", &names).unwrap_or(default.object_keys),
+    };
+    section.finish();
+    log
+}
+
+fn filter(section: &Section<'_>, level: Found<String>) -> Option<String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    // A bare word that is no level would be taken for a module's name, and silence all the rest.
+    let bare = |part: &str| !part.contains(['=', '[']) && !LEVELS.contains(&part.trim().to_ascii_lowercase().as_str());
+    if level.value.split(',').any(bare) || EnvFilter::try_new(&level.value).is_err() {
+        let fits = "write `off`, `error`, `warn`, `info`, `debug` or `trace`, or a list such as `info,sealward=debug`";
+        let help = match nearest(&level.raw, LEVELS) {
+            Some(meant) => format!("did you mean `{meant}`? {fits}"),
+            None => fits.to_owned(),
+        };
+        let fault = Fault::new(format!("`level` cannot be {}", quoted(&level.raw)), help);
+        section.fault(fault.at(&level.span, "not a log filter"));
+        return None;
+    }
+    Some(level.value)
+}
+
+/// Each address that meets an earlier one is a fault at both places.
+fn binds_differ(document: &Document<'_>, binds: &[Found<SocketAddr>]) {
+    for (at, bind) in binds.iter().enumerate() {
+        let Some(first) = binds[..at].iter().find(|first| meet(first.value, bind.value)) else { continue };
+        let help = "give each `[[listener]]`, and `[admin]` (127.0.0.1:9464 unless written), a port of its own";
+        let fault = Fault::new("two listeners have one bind address", help).at(&bind.span, "taken already");
+        document.fault(if first.span == bind.span { fault } else { fault.and_at(&first.span, "first taken here") });
+    }
+}
+
+/// Whether the system would refuse to bind both. Port 0 asks for any free one.
+fn meet(a: SocketAddr, b: SocketAddr) -> bool {
+    let all = |address: SocketAddr| address.ip().is_unspecified();
+    let one_address = a.ip() == b.ip() || (a.is_ipv4() == b.is_ipv4() && (all(a) || all(b)));
+    a.port() != 0 && a.port() == b.port() && one_address
+}
+
+/// Sizes and counts here fit 64-bit systems; elsewhere the most that fits is meant.
+fn to_usize(value: u64) -> usize {
+    usize::try_from(value).unwrap_or(usize::MAX)
+}
