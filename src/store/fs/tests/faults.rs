@@ -1,0 +1,129 @@
+//! Crashes, damage, other holders and full disks.
+
+use std::process::Command;
+
+use super::*;
+use crate::fault::Tamper;
+
+#[tokio::test]
+async fn leftovers_are_swept_at_open_and_nothing_else() {
+    let (folder, store) = fresh();
+    let root = folder.path();
+    put(&store, "c/whole", 1, b"").await.expect("put");
+    put(&store, "c/replaced", 2, b"").await.expect("put");
+    put(&store, "c/foreign", 3, b"").await.expect("put");
+    drop(store);
+    let kept = files(&root.join("c"));
+    let stale = |stem: &str, n: u8| root.join(format!("c/{stem}.{}.meta", etag(n).0));
+    for path in [stale("whole", 9), stale("replaced", 8), stale("gone", 7)] {
+        fs::copy(stale("whole", 1), path).expect("copied");
+    }
+    fs::write(root.join("c/foreign.sealed"), "no message").expect("written");
+    fs::write(root.join("c/notes.meta"), "not ours").expect("written");
+    fs::write(root.join(".sealward/uploads/0000000000000000"), "half").expect("written");
+    fs::create_dir_all(root.join(".sealward/uploads/x/y")).expect("made");
+    let store = FsStore::open(root, metrics()).expect("opens");
+    let mut expected = kept;
+    expected.push("notes.meta".into());
+    expected.sort();
+    assert_eq!(files(&root.join("c")), expected);
+    assert_eq!(count(&root.join(".sealward/uploads")), 0);
+    assert_eq!(store.stat("c/whole").await.expect("stat").expect("is there").attributes, attributes(1));
+}
+
+#[test]
+fn a_folder_is_held_by_one_store() {
+    let (folder, store) = fresh();
+    let refused = FsStore::open(folder.path(), metrics()).map(drop).expect_err("held");
+    assert!(matches!(refused, OpenError::Held { .. }));
+    assert!(refused.to_string().contains("another Sealward holds"), "{refused}");
+    drop(store);
+    drop(FsStore::open(folder.path(), metrics()).expect("free again"));
+    let file = folder.path().join("file");
+    fs::write(&file, "").expect("written");
+    let refused = FsStore::open(&file, metrics()).map(drop).expect_err("a file");
+    assert!(refused.to_string().contains("move away"), "{refused}");
+    assert!(refused.to_string().contains(file.to_str().expect("text")), "{refused}");
+}
+
+#[tokio::test]
+async fn damage_is_said_and_can_be_replaced() {
+    let (folder, store) = fresh();
+    let at = |file: &str| folder.path().join("c").join(file);
+    let meta = format!("a.{}.meta", etag(1).0);
+    let is = |failure: Failure, reason: Tamper| {
+        assert!(matches!(&failure, Failure::Damaged(r, _) if *r == reason), "{failure}");
+    };
+
+    put(&store, "c/a", 1, b"").await.expect("put");
+    let text = fs::read_to_string(at(&meta)).expect("a sidecar");
+    for damage in
+        [String::new(), "{".into(), "{}".into(), text.replace("01\",\"entries", "02\",\"entries"), " ".repeat(2 << 20)]
+    {
+        fs::write(at(&meta), damage).expect("written");
+        is(failure(store.read("c/a", Span::Whole, None).await), Tamper::Metadata);
+    }
+    fs::remove_file(at(&meta)).expect("removed");
+    is(failure(store.stat("c/a").await), Tamper::Metadata);
+    put(&store, "c/a", 1, b"").await.expect("mended");
+    assert!(store.stat("c/a").await.is_ok());
+
+    for foreign in [&b""[..], &message(1, b"")[..34], &[0x41; 100]] {
+        fs::write(at("a.sealed"), foreign).expect("written");
+        is(failure(store.read("c/a", Span::Whole, None).await), Tamper::Foreign);
+        let page = store.list("", None, 10).await.expect("list");
+        assert_eq!(page.items[0].etag.0, "damaged");
+    }
+    assert_eq!(put(&store, "c/a", 2, b"").await.expect("put").replaced, Some(true));
+    assert_eq!(files(&folder.path().join("c")).len(), 2, "the damaged one's sidecar went with it");
+
+    fs::rename(at("a.sealed"), at("elsewhere")).expect("moved");
+    symlink("elsewhere", at("a.sealed")).expect("made");
+    is(failure(store.read("c/a", Span::Whole, None).await), Tamper::Foreign);
+    fs::rename(folder.path().join("c"), folder.path().join("d")).expect("moved");
+    symlink("d", folder.path().join("c")).expect("made");
+    is(failure(store.read("c/a", Span::Whole, None).await), Tamper::Foreign);
+    is(failure(put(&store, "c/a", 3, b"").await), Tamper::Foreign);
+    is(failure(put(&store, "c/b", 3, b"").await), Tamper::Foreign);
+}
+
+#[test]
+fn errors_of_the_system_have_meanings() {
+    let meaning = |code| disk::failure("write", Path::new("file"), &io::Error::from_raw_os_error(code));
+    assert_eq!(meaning(libc::ENOSPC), Failure::NoSpace);
+    assert_eq!(meaning(libc::EDQUOT), Failure::NoSpace);
+    assert_eq!(meaning(libc::ENOENT), Failure::NotFound);
+    for code in [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ESTALE] {
+        assert!(matches!(meaning(code), Failure::Unavailable(_)), "{code}");
+    }
+    for code in [libc::EACCES, libc::EPERM, libc::EROFS] {
+        assert!(matches!(meaning(code), Failure::Denied(_)), "{code}");
+    }
+    assert!(matches!(meaning(libc::ENAMETOOLONG), Failure::Name(_)));
+    assert!(matches!(meaning(libc::EIO), Failure::Other(_)));
+}
+
+/// Only where this process may mount.
+#[tokio::test]
+async fn a_full_disk_is_said_optional() {
+    let folder = TempDir::new().expect("a folder");
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=512k", "none"]).arg(folder.path()).output();
+    if !mounted.is_ok_and(|done| done.status.success()) {
+        return;
+    }
+    let store = FsStore::open(folder.path(), metrics()).expect("opens");
+    let whole = put(&store, "a/b", 1, &vec![0; 600_000]).await.map(drop);
+    let mut upload = store.begin(target("a/b", 1)).await.expect("begin");
+    let mut parts = Ok(());
+    for _ in 0..20 {
+        parts = parts.and(upload.part(Bytes::from(vec![2; 100_000])).await);
+    }
+    let left = count(&store.disk.uploads);
+    let complete = upload.complete().await.map(drop);
+    let mended = put(&store, "a/b", 1, b"small").await.map(drop);
+    drop(store);
+    let unmounted = Command::new("umount").arg(folder.path()).status();
+    assert!(unmounted.is_ok_and(|done| done.success()));
+    assert_eq!((whole, parts, complete), (Err(Failure::NoSpace), Err(Failure::NoSpace), Err(Failure::NoSpace)));
+    assert_eq!((left, mended), (0, Ok(())));
+}
