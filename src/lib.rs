@@ -28,14 +28,14 @@ pub mod message;
 pub mod metrics;
 
 // Floor 2: the world outside, one room each.
-// pub mod keys;
+pub mod keys;
 pub mod store;
 // pub mod tls;
 
 // Floor 3: what the doors share.
 // pub mod http;
 // pub mod identity;
-// pub mod objects;
+pub mod objects;
 
 // Floor 4: the doors.
 // pub mod gateway;

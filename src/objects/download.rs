@@ -1,0 +1,573 @@
+//! Reading an object back: whole, or by authenticated range.
+//!
+//! Nothing leaves before its frame is verified. Before the head of an answer to
+//! a whole read, the first chunk of frames is verified; before the head of a
+//! partial one, the final frame too, because it alone proves the length. The
+//! last regular frame of a message always stands in one chunk with the final
+//! one, so that it is held back until that is verified.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::{
+    Description, ObjectKey, Objects, Preconditions, Verdict, fault_of,
+    verified::{Verified, damaged, header_bytes},
+};
+use crate::{
+    budget::Buffer,
+    fault::{Fault, Kind, Tamper},
+    message::Damage,
+    store::{ETag, Failure, Reading, Source, Span, Stat},
+};
+
+/// What a chunk has at most, if its frames are smaller; bytes.
+const CHUNK: usize = 1 << 20;
+/// Plaintext up to here is copied out, so that a small answer holds no buffer
+/// however slowly it is taken; bytes.
+const SMALL: u64 = 64 << 10;
+/// How often a broken body of the store is taken up again.
+const RESUMES: u32 = 3;
+
+/// What a reader wants.
+#[derive(Default)]
+pub struct Wanted {
+    /// Conditions on the object's state.
+    pub preconditions: Preconditions,
+    /// One range; the whole when absent.
+    pub range: Option<RangeSpec>,
+    /// The range only counts if the object is still this one.
+    pub if_range: Option<IfRange>,
+    /// Only what stands beside the bytes.
+    pub head_only: bool,
+    /// Called when the client takes nothing for too long, to end its connection:
+    /// what it holds unsent would be held as long as it likes.
+    pub stalled: Option<Arc<dyn Fn() + Send + Sync>>,
+}
+
+/// One range of RFC 9110, section 14.1.2, as it was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RangeSpec {
+    /// `first-last`, or `first-` to the end.
+    From(u64, Option<u64>),
+    /// `-n`: the last n bytes.
+    Last(u64),
+}
+
+/// `If-Range`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IfRange {
+    /// A strong entity tag.
+    Tag(ETag),
+    /// An exact date; also what a weak tag comes to, as a date that is none.
+    Date(Option<SystemTime>),
+}
+
+/// What becomes of a read that found an object.
+pub enum Answer {
+    /// 200
+    Whole(Found),
+    /// 206: the plaintext bytes `first..=last`.
+    Part {
+        /// The object.
+        found: Found,
+        /// Offset of the first byte.
+        first: u64,
+        /// Offset of the last byte.
+        last: u64,
+    },
+    /// 304
+    NotModified(Found),
+    /// 416, with the object's proved length.
+    Unsatisfiable {
+        /// Plaintext bytes in all.
+        length: u64,
+    },
+}
+
+/// An object that was verified.
+pub struct Found {
+    /// Its entity tag.
+    pub etag: ETag,
+    /// When it became visible.
+    pub modified: SystemTime,
+    /// What is said of it.
+    pub description: Description,
+    /// Plaintext bytes in all; computed for a HEAD, proved otherwise by the end.
+    pub length: u64,
+    /// Its verified bytes; none for a HEAD or a 304.
+    pub chunks: Chunks,
+}
+
+/// Verified plaintext, in order. Ends cleanly only after the last byte.
+pub enum Chunks {
+    /// Already here.
+    Ready(VecDeque<Bytes>),
+    /// On its way.
+    Coming {
+        /// Pieces that were taken and not yet given.
+        now: VecDeque<Bytes>,
+        /// The next pieces, or why there are none.
+        next: mpsc::Receiver<Result<VecDeque<Bytes>, Fault>>,
+        /// Bytes still due.
+        left: u64,
+    },
+}
+
+impl Chunks {
+    /// No bytes.
+    pub fn none() -> Self {
+        Self::Ready(VecDeque::new())
+    }
+
+    /// Bytes that are still to come.
+    pub fn left(&self) -> u64 {
+        match self {
+            Self::Ready(pieces) => pieces.iter().map(|piece| piece.len() as u64).sum(),
+            Self::Coming { left, .. } => *left,
+        }
+    }
+
+    /// The next piece; `None` after the last.
+    ///
+    /// # Errors
+    /// A [`Fault`] found mid-way: the answer must not end cleanly.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Fault>>> {
+        match self {
+            Self::Ready(pieces) => Poll::Ready(pieces.pop_front().map(Ok)),
+            Self::Coming { now, next, left } => loop {
+                if let Some(piece) = now.pop_front() {
+                    *left = left.saturating_sub(piece.len() as u64);
+                    return Poll::Ready(Some(Ok(piece)));
+                }
+                match std::task::ready!(next.poll_recv(cx)) {
+                    Some(Ok(pieces)) => *now = pieces,
+                    Some(Err(fault)) => return Poll::Ready(Some(Err(fault))),
+                    None if *left == 0 => return Poll::Ready(None),
+                    None => return Poll::Ready(Some(Err(Fault::internal("the reading task ended early")))),
+                }
+            },
+        }
+    }
+}
+
+impl Objects {
+    /// Reads the object `key`.
+    ///
+    /// # Errors
+    /// 404, 412, 502 for anything that isn't what was sealed, 503.
+    pub async fn read(self: &Arc<Self>, key: &ObjectKey, wanted: &Wanted) -> Result<Answer, Fault> {
+        let mut answer = self.try_read(key, wanted).await;
+        if let Err(Stop::Moved) = answer {
+            // Replaced between two requests of ours: once more, from the start.
+            answer = self.try_read(key, wanted).await;
+        }
+        let answer = answer.map_err(|stop| match stop {
+            Stop::Moved => Fault::unavailable(
+                "the object is being replaced faster than it can be read; try again",
+                Duration::from_secs(1),
+            ),
+            Stop::Fault(fault) => fault,
+        });
+        if let Err(fault) = &answer {
+            self.note(fault);
+        }
+        answer
+    }
+
+    /// Counts an object that was not believed.
+    pub(super) fn note(&self, fault: &Fault) {
+        if let Some(reason) = fault.tamper() {
+            self.metrics.tamper.with_label_values(&[reason.as_str()]).inc();
+        }
+        let outcome = match fault.kind() {
+            Kind::Damaged => "damaged",
+            Kind::NotFound | Kind::PreconditionFailed => "refused",
+            _ => "failed",
+        };
+        self.metrics.downloads.with_label_values(&[&self.class.name, outcome]).inc();
+    }
+
+    async fn try_read(self: &Arc<Self>, key: &ObjectKey, wanted: &Wanted) -> Result<Answer, Stop> {
+        let name = self.name_of(key);
+        if wanted.head_only {
+            let (verified, verdict) = self.cold(key, &name, wanted).await?;
+            return Ok(match verdict {
+                Verdict::NotModified => Answer::NotModified(found(&verified, Chunks::none())),
+                _ => Answer::Whole(found(&verified, Chunks::none())),
+            });
+        }
+        let Some(range) = wanted.range else { return self.whole(key, &name, wanted).await };
+        if let Some(verified) = self.verified.find(&name)
+            && wanted.preconditions.judge(&verified.stat) == Verdict::Proceed
+            && still(wanted.if_range.as_ref(), &verified.stat)
+            && let Some((first, last)) = range.resolve(verified.extent.plaintext_length())
+        {
+            match self.part(&name, &verified, first, last, None, wanted).await {
+                Err(Stop::Moved) => self.verified.forget(&name),
+                answer => return answer,
+            }
+        }
+        let (verified, verdict) = self.cold(key, &name, wanted).await?;
+        if verdict == Verdict::NotModified {
+            return Ok(Answer::NotModified(found(&verified, Chunks::none())));
+        }
+        if !still(wanted.if_range.as_ref(), &verified.stat) {
+            return self.whole(key, &name, wanted).await;
+        }
+        let tail = self.prove(&name, &verified).await?;
+        match range.resolve(verified.extent.plaintext_length()) {
+            Some((first, last)) => self.part(&name, &verified, first, last, Some(tail), wanted).await,
+            None => Ok(Answer::Unsatisfiable { length: verified.extent.plaintext_length() }),
+        }
+    }
+
+    /// Reads and believes the header alone.
+    async fn cold(&self, key: &ObjectKey, name: &str, wanted: &Wanted) -> Result<(Arc<Verified>, Verdict), Stop> {
+        let span = Span::Part { start: 0, length: self.guess() as u64 };
+        let Reading { stat, mut source } = self.store.read(name, span, None).await.map_err(fault_of)?;
+        let verdict = judge(wanted, &stat)?;
+        if let Some(verified) = self.verified.find(name)
+            && verified.stat.etag == stat.etag
+        {
+            return Ok((verified, verdict));
+        }
+        let want = header_bytes(&stat);
+        let mut head = Vec::new();
+        fill(source.as_mut(), &mut head, want.min(self.guess() as u64)).await?;
+        if want > head.len() as u64 {
+            let rest = Span::Part { start: head.len() as u64, length: want - head.len() as u64 };
+            let Reading { mut source, .. } = self.store.read(name, rest, Some(&stat.etag)).await.map_err(moved)?;
+            fill(source.as_mut(), &mut head, want - head.len() as u64).await?;
+        }
+        Ok((Arc::new(self.believe(key, stat, &head).await?), verdict))
+    }
+
+    /// Proves the length by the final frame, whose plaintext is returned.
+    async fn prove(&self, name: &str, verified: &Arc<Verified>) -> Result<Bytes, Stop> {
+        let (layout, extent) = (verified.opener.layout(), verified.extent);
+        let mut frame = self.buffer(extent.final_length()).await?;
+        let span = Span::Part { start: layout.frame_at(extent.regular), length: extent.final_length() };
+        let Reading { mut source, .. } =
+            self.store.read(name, span, Some(&verified.stat.etag)).await.map_err(moved)?;
+        fill(source.as_mut(), &mut frame, extent.final_length()).await?;
+        let plaintext = verified.opener.open_final(extent.regular, &mut frame).map_err(damaged)?;
+        self.verified.keep(name, verified);
+        Ok(frame.into_bytes().slice(plaintext))
+    }
+
+    async fn whole(self: &Arc<Self>, key: &ObjectKey, name: &str, wanted: &Wanted) -> Result<Answer, Stop> {
+        let Reading { stat, mut source } = self.store.read(name, Span::Whole, None).await.map_err(fault_of)?;
+        let verdict = judge(wanted, &stat)?;
+        let mut head = Vec::new();
+        fill(source.as_mut(), &mut head, header_bytes(&stat)).await?;
+        let verified = Arc::new(self.believe(key, stat, &head).await?);
+        if verdict == Verdict::NotModified {
+            return Ok(Answer::NotModified(found(&verified, Chunks::none())));
+        }
+        let last = verified.extent.regular;
+        let left = verified.extent.plaintext_length();
+        let frames = Frames {
+            objects: Arc::clone(self),
+            name: name.to_owned(),
+            verified: Arc::clone(&verified),
+            source,
+            next: 0,
+            last,
+            skip: 0,
+            left,
+            resumes: 0,
+        };
+        let chunks = frames.begin(wanted.stalled.clone()).await?;
+        Ok(Answer::Whole(found(&verified, chunks)))
+    }
+
+    /// The plaintext `first..=last` of an object whose length is proved. `tail`
+    /// is the final frame's plaintext, where it is at hand.
+    async fn part(
+        self: &Arc<Self>,
+        name: &str,
+        verified: &Arc<Verified>,
+        first: u64,
+        last: u64,
+        tail: Option<Bytes>,
+        wanted: &Wanted,
+    ) -> Result<Answer, Stop> {
+        let (layout, extent) = (verified.opener.layout(), verified.extent);
+        let Some(frames) = extent.frames(first, last) else {
+            return Err(Fault::internal("a range was not checked against its object").into());
+        };
+        if let Some(tail) = tail
+            && frames.first == extent.regular
+        {
+            let (start, take) = (frames.skip as usize, usize::try_from(frames.take).unwrap_or(usize::MAX));
+            let piece = Bytes::copy_from_slice(&tail[start..start + take]);
+            self.count_opened(verified, frames.take);
+            let chunks = Chunks::Ready(VecDeque::from([piece]));
+            return Ok(Answer::Part { found: found(verified, chunks), first, last });
+        }
+        let start = layout.frame_at(frames.first);
+        let end = if frames.last == extent.regular { verified.stat.length } else { layout.frame_at(frames.last + 1) };
+        let span = Span::Part { start, length: end - start };
+        let Reading { source, .. } =
+            self.store.read(name, span, Some(&verified.stat.etag)).await.map_err(moved)?;
+        let frames = Frames {
+            objects: Arc::clone(self),
+            name: name.to_owned(),
+            verified: Arc::clone(verified),
+            source,
+            next: frames.first,
+            last: frames.last,
+            skip: frames.skip,
+            left: frames.take,
+            resumes: 0,
+        };
+        let chunks = frames.begin(wanted.stalled.clone()).await?;
+        Ok(Answer::Part { found: found(verified, chunks), first, last })
+    }
+
+    async fn buffer(&self, capacity: u64) -> Result<Buffer, Fault> {
+        self.buffer_within(capacity, self.bounds.buffer_wait).await
+    }
+
+    /// A buffer from the budget, waiting in line for `wait` at most.
+    pub(super) async fn buffer_within(&self, capacity: u64, wait: Duration) -> Result<Buffer, Fault> {
+        let capacity = usize::try_from(capacity).unwrap_or(usize::MAX);
+        let outcome = self.bounds.budget.buffer(capacity, wait).await;
+        if outcome.is_err() {
+            self.metrics.buffer_waits.with_label_values(&["timeout"]).inc();
+        }
+        outcome.map_err(|error| {
+            Fault::unavailable("all memory for transfers is in use; try again", Duration::from_secs(5)).because(error)
+        })
+    }
+
+    fn count_opened(&self, verified: &Verified, bytes: u64) {
+        self.metrics.opened_bytes.with_label_values(&[&self.class.name, &verified.key_name]).inc_by(bytes);
+    }
+}
+
+/// Frames of one object on their way from the store, verified chunk by chunk.
+struct Frames {
+    objects: Arc<Objects>,
+    name: String,
+    verified: Arc<Verified>,
+    source: Box<dyn Source>,
+    /// The next frame, and the last one wanted.
+    next: u64,
+    last: u64,
+    /// Plaintext bytes of the next frame that aren't wanted.
+    skip: u32,
+    /// Plaintext bytes still wanted.
+    left: u64,
+    resumes: u32,
+}
+
+impl Frames {
+    /// Verifies the first chunk, and leaves the others to a task that ends with
+    /// its client.
+    async fn begin(mut self, stalled: Option<Arc<dyn Fn() + Send + Sync>>) -> Result<Chunks, Stop> {
+        let total = self.left;
+        let first = self.chunk(self.objects.bounds.buffer_wait).await?;
+        if self.next > self.last && total <= SMALL {
+            self.ended("ok");
+            return Ok(Chunks::Ready(first.into_iter().map(|piece| Bytes::copy_from_slice(&piece)).collect()));
+        }
+        let (send, next) = mpsc::channel(1);
+        tokio::spawn(self.pump(first, send, stalled));
+        Ok(Chunks::Coming { now: VecDeque::new(), next, left: total })
+    }
+
+    async fn pump(
+        mut self,
+        first: VecDeque<Bytes>,
+        send: mpsc::Sender<Result<VecDeque<Bytes>, Fault>>,
+        stalled: Option<Arc<dyn Fn() + Send + Sync>>,
+    ) {
+        let idle = self.objects.bounds.send_idle;
+        let mut pieces = first;
+        loop {
+            match send.send_timeout(Ok(pieces), idle).await {
+                Ok(()) => {}
+                Err(mpsc::error::SendTimeoutError::Closed(_)) => return self.ended("aborted"),
+                Err(mpsc::error::SendTimeoutError::Timeout(_)) => {
+                    if let Some(stalled) = stalled {
+                        stalled();
+                    }
+                    return self.ended("stalled");
+                }
+            }
+            if self.next > self.last {
+                return self.ended("ok");
+            }
+            // Others may hold the memory for as long as a stalled client may.
+            match self.chunk(idle * 2).await {
+                Ok(next) => pieces = next,
+                Err(fault) => {
+                    self.objects.note(&fault);
+                    tracing::error!(class = self.objects.class.name, %fault, "a download was cut short");
+                    // The receiver is gone only if the client is.
+                    let _ = send.send(Err(fault)).await;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn ended(&self, outcome: &str) {
+        self.objects.metrics.downloads.with_label_values(&[&self.objects.class.name, outcome]).inc();
+    }
+
+    /// The next chunk's wanted plaintext, verified. A body of the store that
+    /// breaks is taken up again where the chunk began, under the same entity tag.
+    async fn chunk(&mut self, wait: Duration) -> Result<VecDeque<Bytes>, Fault> {
+        let (layout, extent) = (self.verified.opener.layout(), self.verified.extent);
+        let room = CHUNK.min(self.objects.bounds.budget.total() / 64) as u64;
+        let most = (room / layout.stride()).max(1);
+        let regular = most.min((self.last + 1).min(extent.regular) - self.next.min(extent.regular));
+        let with_final = self.last == extent.regular && self.next + regular == extent.regular;
+        let want = regular * layout.stride() + if with_final { extent.final_length() } else { 0 };
+
+        let mut buffer = self.objects.buffer_within(want, wait).await?;
+        loop {
+            match self.source.fill(&mut buffer, usize::try_from(want).unwrap_or(usize::MAX)).await {
+                Ok(filled) if filled as u64 == want => break,
+                Ok(_) => return Err(damaged(Damage::new(Tamper::Length, "the store's body ends early"))),
+                Err(Failure::Unavailable(detail)) if self.resumes < RESUMES => {
+                    self.resumes += 1;
+                    tracing::warn!(detail, resumes = self.resumes, "the store's body broke; taking it up again");
+                    let start = layout.frame_at(self.next);
+                    let end = if self.last == extent.regular {
+                        self.verified.stat.length
+                    } else {
+                        layout.frame_at(self.last + 1)
+                    };
+                    let span = Span::Part { start, length: end - start };
+                    let pin = Some(&self.verified.stat.etag);
+                    self.source = self.objects.store.read(&self.name, span, pin).await.map_err(fault_of)?.source;
+                    buffer.clear();
+                }
+                Err(failure) => return Err(fault_of(failure)),
+            }
+        }
+        self.open(buffer, regular, with_final)
+    }
+
+    /// Verifies every frame of `buffer`, then gives out what is wanted of them.
+    fn open(&mut self, mut buffer: Buffer, regular: u64, with_final: bool) -> Result<VecDeque<Bytes>, Fault> {
+        let opener = &self.verified.opener;
+        let stride = usize::try_from(opener.layout().stride()).unwrap_or(usize::MAX);
+        let mut ranges = Vec::new();
+        let mut at = 0;
+        for index in self.next..self.next + regular {
+            let slot = &mut buffer[at..at + stride];
+            let plaintext = opener.open_regular(index, slot).map_err(damaged)?;
+            ranges.push(at + plaintext.start..at + plaintext.end);
+            at += stride;
+        }
+        if with_final {
+            let plaintext = opener.open_final(self.next + regular, &mut buffer[at..]).map_err(damaged)?;
+            ranges.push(at + plaintext.start..at + plaintext.end);
+            self.objects.verified.keep(&self.name, &self.verified);
+        }
+        self.next += regular + u64::from(with_final);
+
+        let bytes = buffer.into_bytes();
+        let mut pieces = VecDeque::with_capacity(ranges.len());
+        let before = self.left;
+        for mut range in ranges {
+            range.start += (self.skip as usize).min(range.len());
+            self.skip = 0;
+            let take = range.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+            range.end = range.start + take;
+            self.left -= take as u64;
+            if take > 0 {
+                pieces.push_back(bytes.slice(range));
+            }
+        }
+        self.objects.count_opened(&self.verified, before - self.left);
+        Ok(pieces)
+    }
+}
+
+impl RangeSpec {
+    /// The first and last byte in an object of `length` bytes, if there are any.
+    pub fn resolve(self, length: u64) -> Option<(u64, u64)> {
+        let last = length.checked_sub(1)?;
+        match self {
+            Self::From(first, end) if first <= last => Some((first, end.unwrap_or(last).min(last))),
+            Self::Last(count) if count > 0 => Some((length.saturating_sub(count), last)),
+            _ => None,
+        }
+    }
+}
+
+/// Why a read stopped.
+enum Stop {
+    /// The object is no longer the one that was begun with.
+    Moved,
+    Fault(Fault),
+}
+
+impl From<Fault> for Stop {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+fn moved(failure: Failure) -> Stop {
+    match failure {
+        Failure::Precondition | Failure::NotFound => Stop::Moved,
+        other => Stop::Fault(fault_of(other)),
+    }
+}
+
+fn judge(wanted: &Wanted, stat: &Stat) -> Result<Verdict, Stop> {
+    match wanted.preconditions.judge(stat) {
+        Verdict::Failed => Err(Stop::Fault(fault_of(Failure::Precondition))),
+        verdict => Ok(verdict),
+    }
+}
+
+/// Whether the object is still the one a range was asked of.
+fn still(if_range: Option<&IfRange>, stat: &Stat) -> bool {
+    match if_range {
+        None => true,
+        Some(IfRange::Tag(tag)) => *tag == stat.etag,
+        Some(IfRange::Date(date)) => date.is_some_and(|date| {
+            stat.modified.duration_since(date).is_ok_and(|since| since < Duration::from_secs(1))
+        }),
+    }
+}
+
+async fn fill(source: &mut dyn Source, into: &mut Vec<u8>, want: u64) -> Result<(), Fault> {
+    let want = usize::try_from(want).unwrap_or(usize::MAX);
+    match source.fill(into, want).await {
+        Ok(filled) if filled == want => Ok(()),
+        Ok(_) => Err(damaged(Damage::new(Tamper::Length, "the store holds fewer bytes than it says"))),
+        Err(failure) => Err(fault_of(failure)),
+    }
+}
+
+fn found(verified: &Verified, chunks: Chunks) -> Found {
+    Found {
+        etag: verified.stat.etag.clone(),
+        modified: verified.stat.modified,
+        description: verified.description.clone(),
+        length: verified.extent.plaintext_length(),
+        chunks,
+    }
+}
+
+impl fmt::Debug for Chunks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Chunks").field("left", &self.left()).finish()
+    }
+}

@@ -1,0 +1,204 @@
+//! One object put, read, listed, removed: message + keys + store.
+//!
+//! [`Objects`] is one class at work. What it takes and gives is plaintext with a
+//! description; what it hands to the store is sealed; what it believes of the
+//! store is what it has verified.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::Semaphore;
+
+use crate::{
+    budget::Budget,
+    config::{Binding, Class, Metadata},
+    fault::Fault,
+    keys::DataKeys,
+    message::{EncryptionContext, Layout},
+    metrics::Metrics,
+    store::{Failure, Store},
+};
+
+mod canary;
+mod description;
+mod digests;
+mod download;
+mod list;
+mod name;
+mod preconditions;
+mod upload;
+mod verified;
+
+pub use canary::CanaryError;
+pub use description::{Description, STORED_HEADERS};
+pub use digests::{Algorithm, Promise, Promises};
+pub use download::{Answer, Chunks, Found, IfRange, RangeSpec, Wanted};
+pub use list::{Entry, Listing};
+pub use name::{MAX_NAME, ObjectKey};
+pub use preconditions::{ETagList, Preconditions, Verdict};
+pub use upload::{Plaintext, Receipt, Upload, WriteCondition};
+
+/// A `context` entry: the class's name.
+const CLASS: &str = "sealward-class";
+/// A `context` entry: the logical place, so that a copy in another bucket still opens.
+const VAULT: &str = "sealward-vault";
+/// A `context` entry: whether metadata is sealed too.
+const META: &str = "sealward-meta";
+/// A `context` entry, exactly when the class's binding is strict: the object's key.
+const KEY: &str = "sealward-key";
+
+/// One class at work.
+pub struct Objects {
+    class: Class,
+    store: Arc<dyn Store>,
+    keys: Arc<DataKeys>,
+    bounds: Bounds,
+    verified: verified::Cache,
+    /// The header's length in the newest message seen: the first read of a range
+    /// asks for just that much.
+    header_guess: AtomicUsize,
+    metrics: Metrics,
+}
+
+/// What bounds the work of every class together.
+#[derive(Clone, Debug)]
+pub struct Bounds {
+    /// Memory of all part and frame buffers.
+    pub budget: Budget,
+    /// How long a new upload or a download waits in line for memory.
+    pub buffer_wait: Duration,
+    /// The largest part an upload of unknown length grows to, in bytes.
+    pub max_part: u64,
+    /// How long a download waits for a client that takes nothing.
+    pub send_idle: Duration,
+    /// Uploads at once.
+    pub uploads: Slots,
+}
+
+/// Uploads at once, and the way to wait for their end.
+#[derive(Clone, Debug)]
+pub struct Slots {
+    free: Arc<Semaphore>,
+    total: u32,
+}
+
+impl Slots {
+    /// `total` slots.
+    pub fn new(total: usize) -> Self {
+        let total = u32::try_from(total).unwrap_or(u32::MAX >> 4);
+        Self { free: Arc::new(Semaphore::new(total as usize)), total }
+    }
+
+    /// Returns once no upload is under way, and lets none begin.
+    pub async fn drained(&self) {
+        // The semaphore is never closed: an error can't come, and would mean the same.
+        let _all = self.free.acquire_many(self.total).await;
+    }
+
+    /// Uploads under way.
+    pub fn in_use(&self) -> usize {
+        self.total as usize - self.free.available_permits()
+    }
+}
+
+impl Objects {
+    /// `class`, resting in `store`, under `keys`.
+    pub fn new(class: Class, store: Arc<dyn Store>, keys: Arc<DataKeys>, bounds: Bounds, metrics: Metrics) -> Self {
+        let verified = verified::Cache::new();
+        Self { class, store, keys, bounds, verified, header_guess: AtomicUsize::new(1024), metrics }
+    }
+
+    /// The class's configuration.
+    pub fn class(&self) -> &Class {
+        &self.class
+    }
+
+    /// Forgets keys past their time; called now and then.
+    pub fn sweep(&self) {
+        self.keys.sweep();
+        self.verified.sweep();
+    }
+
+    /// Removes the object `key`.
+    ///
+    /// # Errors
+    /// 404 when there is none, 412 when the condition doesn't hold.
+    pub async fn delete(&self, key: &ObjectKey, condition: &WriteCondition) -> Result<(), Fault> {
+        let name = self.name_of(key);
+        let condition = self.resolve(&name, condition).await?;
+        self.store.delete(&name, &condition).await.map_err(fault_of)
+    }
+
+    /// The name in the store.
+    fn name_of(&self, key: &ObjectKey) -> String {
+        format!("{}{}", self.class.prefix, key.as_str())
+    }
+
+    /// What a message of object `key` says of itself, written under the class's present name.
+    fn context(&self, key: &ObjectKey) -> Result<EncryptionContext, Fault> {
+        self.context_as(&self.class.name, key)
+    }
+
+    fn context_as(&self, class: &str, key: &ObjectKey) -> Result<EncryptionContext, Fault> {
+        let meta = match self.class.metadata {
+            Metadata::Sealed => "sealed",
+            Metadata::Plain => "plain",
+        };
+        let mut pairs = vec![(CLASS, class), (VAULT, self.class.vault.as_str()), (META, meta)];
+        if self.class.binding == Binding::Strict {
+            pairs.push((KEY, key.as_str()));
+        }
+        EncryptionContext::new(pairs).map_err(Fault::internal)
+    }
+
+    fn guess(&self) -> usize {
+        self.header_guess.load(Ordering::Relaxed)
+    }
+
+    fn learn(&self, layout: &Layout) {
+        let header = usize::try_from(layout.header_length()).unwrap_or(1024);
+        self.header_guess.store(header, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for Objects {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Objects").field("class", &self.class.name).finish_non_exhaustive()
+    }
+}
+
+/// How a store's failure looks from outside.
+fn fault_of(failure: Failure) -> Fault {
+    use crate::fault::Kind;
+    let retry = Duration::from_secs(5);
+    match failure {
+        Failure::NotFound => Fault::new(Kind::NotFound, "there is no object of that name"),
+        Failure::Precondition => {
+            Fault::new(Kind::PreconditionFailed, "the condition of the request does not hold for the object")
+        }
+        Failure::Conflict => Fault::new(Kind::Conflict, "another writer of this object was faster; try again"),
+        Failure::NoSpace => Fault::new(Kind::NoSpace, "the store has no room; nothing was stored"),
+        Failure::Name(why) => Fault::bad_request(why),
+        Failure::Unavailable(detail) => Fault::unavailable("the store is away; try again", retry).because(detail),
+        Failure::Denied(detail) => {
+            Fault::unavailable("the store refused us; the operator has to mend that", retry).because(detail)
+        }
+        Failure::OutcomeUnknown(detail) => Fault::new(
+            Kind::OutcomeUnknown,
+            "the object was sent, but whether it was stored could not be learnt; read it back to know",
+        )
+        .because(detail),
+        Failure::Damaged(reason, detail) => Fault::damaged(reason, detail),
+        Failure::Other(detail) => Fault::internal(detail),
+    }
+}
+
+fn key_fault(failure: &crate::keys::KeyFailure) -> Fault {
+    Fault::unavailable("no data key can be had now; try again", Duration::from_secs(5)).because(failure)
+}

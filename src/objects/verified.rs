@@ -1,0 +1,119 @@
+//! Believing an object: everything that must hold before a byte of it is served.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{CLASS, Description, KEY, ObjectKey, Objects, VAULT, description};
+use crate::{
+    fault::{Fault, Tamper},
+    keys::OpenFailure,
+    message::{Caps, Damage, Extent, Header, Opener},
+    store::{Attributes, Stat},
+};
+
+/// Headers and proved lengths kept for warm ranges.
+const ENTRIES: u64 = 4096;
+/// How long one is kept: no longer than an unwrapped key.
+const AGE: Duration = Duration::from_secs(300);
+
+/// An object whose header, binding and metadata were verified.
+pub(super) struct Verified {
+    pub(super) opener: Opener,
+    pub(super) key_name: String,
+    pub(super) description: Description,
+    /// Computed from the sealed length; proved once this stands in the [`Cache`].
+    pub(super) extent: Extent,
+    pub(super) stat: Stat,
+}
+
+/// Verified objects whose final frame was verified too, by their name in the
+/// store; good as long as the store still answers with the same entity tag.
+pub(super) struct Cache(moka::sync::Cache<String, Arc<Verified>>);
+
+impl Cache {
+    pub(super) fn new() -> Self {
+        Self(moka::sync::Cache::builder().max_capacity(ENTRIES).time_to_live(AGE).build())
+    }
+
+    pub(super) fn find(&self, name: &str) -> Option<Arc<Verified>> {
+        self.0.get(name)
+    }
+
+    pub(super) fn keep(&self, name: &str, verified: &Arc<Verified>) {
+        self.0.insert(name.to_owned(), Arc::clone(verified));
+    }
+
+    pub(super) fn forget(&self, name: &str) {
+        self.0.invalidate(name);
+    }
+
+    pub(super) fn sweep(&self) {
+        self.0.run_pending_tasks();
+    }
+}
+
+/// Bytes to read so that the whole header is among them.
+pub(super) fn header_bytes(stat: &Stat) -> u64 {
+    let cap = Caps::default().header as u64;
+    description::hinted_layout(&stat.attributes)
+        .map_or(cap, |layout| layout.header_length())
+        .min(cap)
+        .min(stat.length)
+}
+
+impl Objects {
+    /// Believes the object `key` by the first bytes of its message, or says why not.
+    /// Whatever can be judged without the data key is judged before it is asked for.
+    pub(super) async fn believe(&self, key: &ObjectKey, stat: Stat, head: &[u8]) -> Result<Verified, Fault> {
+        let header = parse(head, &stat.attributes).map_err(damaged)?;
+        self.check_binding(key, &header).map_err(damaged)?;
+        let opened = self.keys.open(header.data_keys(), header.context()).await.map_err(|failure| match failure {
+            OpenFailure::Damage(damage) => damaged(damage),
+            OpenFailure::Away(failure) => super::key_fault(&failure),
+        })?;
+        let opener = Opener::new(header, &opened.key).map_err(damaged)?;
+        let extent = opener.layout().extent(stat.length).map_err(damaged)?;
+        let description =
+            Description::open(self.class.metadata, &stat.attributes, &opener).map_err(damaged)?;
+        self.learn(&opener.layout());
+        Ok(Verified { opener, key_name: opened.name, description, extent, stat })
+    }
+
+    /// The context and the id must be this very object's.
+    fn check_binding(&self, key: &ObjectKey, header: &Header) -> Result<(), Damage> {
+        let claimed = header.context().value(CLASS).unwrap_or_default();
+        let names = std::iter::once(&self.class.name).chain(&self.class.read_names);
+        let Some(class) = names.into_iter().find(|name| *name == claimed) else {
+            return Err(Damage::new(Tamper::Context, "the encryption context names another class, or none"));
+        };
+        let expected = self
+            .context_as(class, key)
+            .map_err(|_| Damage::new(Tamper::Context, "the object's name can't stand in a context"))?;
+        if *header.context() != expected {
+            let which = [VAULT, super::META, KEY]
+                .into_iter()
+                .find(|name| header.context().value(name) != expected.value(name))
+                .unwrap_or("another entry");
+            return Err(Damage::new(Tamper::Context, format!("the encryption context is not the class's: {which}")));
+        }
+        if !header.id().is_bound_to(&self.class.vault, class, key.as_str()) {
+            return Err(Damage::new(
+                Tamper::MessageId,
+                "the message id is not bound to this vault, class and name: moved, copied or renamed",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The header, which must be whole, agree with the hints, and be all of `head`
+/// where the hints are true.
+fn parse(head: &[u8], attributes: &Attributes) -> Result<Header, Damage> {
+    let header = Header::parse(head, &Caps::default())?
+        .ok_or_else(|| Damage::new(Tamper::Length, "the message ends inside its header, or the hints are wrong"))?;
+    description::check_hints(attributes, &header)?;
+    Ok(header)
+}
+
+pub(super) fn damaged(damage: Damage) -> Fault {
+    Fault::damaged(damage.reason, damage.what)
+}
