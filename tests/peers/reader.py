@@ -70,6 +70,8 @@ def read_context(data):
         key, value = cursor.field(), cursor.field()
         if last is not None and key <= last:
             raise Refused("the encryption context's keys are out of order or double")
+        if key.startswith(b"aws-crypto-"):
+            raise Refused("a reserved key in the encryption context")
         last = key
         pairs[text(key)] = text(value)
     if cursor.at != len(data):
