@@ -30,10 +30,10 @@ pub mod metrics;
 // Floor 2: the world outside, one room each.
 pub mod keys;
 pub mod store;
-// pub mod tls;
+pub mod tls;
 
 // Floor 3: what the doors share.
-// pub mod http;
+pub mod http;
 // pub mod identity;
 pub mod objects;
 
@@ -41,7 +41,7 @@ pub mod objects;
 // pub mod gateway;
 
 // Floor 5: listening and serving.
-// pub mod server;
+pub mod server;
 
 // Floor 6: the only place that knows every room.
 // pub mod app;

@@ -1,0 +1,63 @@
+//! What a request may know of the connection it came on.
+
+use std::net::SocketAddr;
+
+use tokio::sync::Notify;
+
+/// One client connection. The server puts an `Arc` of it into the extensions of each request.
+#[derive(Debug)]
+pub struct Connection {
+    /// Who is at the other end.
+    pub peer: SocketAddr,
+    /// Which of our addresses was called.
+    pub local: SocketAddr,
+    /// What the handshake settled; `None` on a listener without TLS.
+    pub tls: Option<TlsInfo>,
+    close: Notify,
+}
+
+/// What a TLS handshake settled. The names are rustls's own, so their number is bounded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsInfo {
+    /// `1.2` or `1.3`.
+    pub version: &'static str,
+    /// The cipher suite, such as `TLS13_AES_256_GCM_SHA384`.
+    pub cipher: &'static str,
+    /// The key exchange group, such as `X25519MLKEM768`.
+    pub group: &'static str,
+    /// The server name the client asked for, if it did.
+    pub sni: Option<String>,
+}
+
+impl Connection {
+    /// A connection between `peer` and `local`.
+    pub fn new(peer: SocketAddr, local: SocketAddr, tls: Option<TlsInfo>) -> Self {
+        Self { peer, local, tls, close: Notify::new() }
+    }
+
+    /// Asks for the connection to end once the requests under way are answered:
+    /// HTTP/1 says `Connection: close`, HTTP/2 sends GOAWAY. Returns at once;
+    /// asking twice is asking once.
+    pub fn close(&self) {
+        self.close.notify_one();
+    }
+
+    /// Resolves when [`Connection::close`] was called. For the one task that serves the connection.
+    pub async fn close_asked(&self) {
+        self.close.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn asking_before_anyone_listens_is_not_lost() {
+        let here = SocketAddr::from(([127, 0, 0, 1], 1));
+        let connection = Connection::new(here, here, None);
+        connection.close();
+        connection.close();
+        connection.close_asked().await;
+    }
+}

@@ -1,0 +1,344 @@
+//! One connection, from its handshake to its end.
+
+use std::{
+    future::{Future, poll_fn},
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus::IntGauge;
+use rustls::{ProtocolVersion, ServerConfig};
+use tokio::{
+    net::TcpStream,
+    sync::{OwnedSemaphorePermit, watch},
+    time::{Instant, Sleep},
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+
+use super::{
+    Handler,
+    drain::{Open, Stop, reached},
+    linger::Linger,
+    pulse::{Due, Protocol, Pulse},
+    stall::Stall,
+    watched::{Door, Streams, Watched},
+};
+use crate::{
+    config::Limits,
+    http::{Connection, TlsInfo},
+    metrics::Metrics,
+};
+
+/// hyper's buffer for one HTTP/1 connection, bytes each way; a head's own limit is below it.
+const HTTP1_BUFFER: usize = 128 << 10;
+/// Header fields of one request.
+const HTTP1_FIELDS: usize = 128;
+/// Requests at once on one HTTP/2 connection.
+const HTTP2_STREAMS: u32 = 128;
+/// What a peer may send ahead, in bytes: on one stream, and on all of a connection
+/// together. The first bounds the speed of an upload over a long way, the second
+/// what one connection can make us hold.
+const HTTP2_STREAM_WINDOW: u32 = 512 << 10;
+const HTTP2_CONNECTION_WINDOW: u32 = 1 << 20;
+/// The largest frame we take; bytes.
+const HTTP2_FRAME: u32 = 64 << 10;
+/// What one stream's answer may have waiting, in bytes.
+const HTTP2_SEND_BUFFER: usize = 256 << 10;
+/// Streams reset by the peer before we looked at them, and by us for its errors (rapid reset).
+const HTTP2_PENDING_RESETS: usize = 32;
+const HTTP2_ERROR_RESETS: usize = 256;
+/// Pings, so that a dead peer is found out; and how long one may go unanswered.
+const HTTP2_PING: Duration = Duration::from_secs(20);
+/// How long what a peer still sends is thrown away after our end.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// What all connections of a server share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) limits: Limits,
+    pub(super) metrics: Metrics,
+    /// Moves with the server's own end; a sender that is gone means the server is.
+    pub(super) stop: watch::Receiver<Stop>,
+}
+
+/// What one connection holds while it is open.
+#[derive(Debug)]
+pub(super) struct Arrival {
+    pub(super) socket: TcpStream,
+    pub(super) peer: SocketAddr,
+    pub(super) tls: Arc<ServerConfig>,
+    pub(super) open: Open,
+    pub(super) permit: OwnedSemaphorePermit,
+}
+
+type Encrypted = Stall<Linger<TcpStream>>;
+type Io = TokioIo<Watched<TlsStream<Encrypted>>>;
+
+/// Serves one connection to its end.
+pub(super) async fn run<S: Handler>(arrival: Arrival, service: S, shared: Arc<Shared>) {
+    let Arrival { socket, peer, tls, open, permit } = arrival;
+    let mut stop = shared.stop.clone();
+    let Ok(local) = socket.local_addr() else { return };
+    let stream = {
+        let _state = In::new(&shared.metrics, "handshake");
+        // Nobody has asked for anything yet: a server that stops has nothing to finish here.
+        tokio::select! {
+            () = reached(&mut stop, Stop::Drain) => return,
+            stream = handshake(socket, tls, &shared) => stream,
+        }
+    };
+    let Some(stream) = stream else { return };
+    let _state = In::new(&shared.metrics, "serving");
+
+    let session = stream.get_ref().1;
+    let protocol = if session.alpn_protocol() == Some(b"h2") { Protocol::Http2 } else { Protocol::Http1 };
+    let info = TlsInfo { sni: session.server_name().map(str::to_owned), ..told(session) };
+    let connection = Arc::new(Connection::new(peer, local, Some(info)));
+    let pulse = Pulse::new(protocol, &shared.limits);
+    let io = TokioIo::new(Watched::new(stream, pulse.clone()));
+    let door = Door { service, connection: connection.clone(), pulse: pulse.clone() };
+    // The streams of HTTP/2 outlive this task by a moment; so does the count.
+    let open = Arc::new(open);
+    let end = match protocol {
+        Protocol::Http1 => {
+            let served = http1_builder(&shared.limits).serve_connection(io, door);
+            drive(served, &pulse, &connection, &mut stop).await
+        }
+        Protocol::Http2 => {
+            let served = http2_builder(&shared.limits, Streams(open.clone())).serve_connection(io, door);
+            drive(served, &pulse, &connection, &mut stop).await
+        }
+    };
+    if let End::Cut(Due::Stalled) = end {
+        shared.metrics.connections_refused.with_label_values(&["send_stall"]).inc();
+    }
+    match end {
+        End::Served(Err(error)) => tracing::debug!(%peer, %error, "connection ended"),
+        End::Served(Ok(())) => {}
+        End::Cut(due) => tracing::debug!(%peer, ?due, "connection cut"),
+        End::Stopped => tracing::debug!(%peer, "connection cut by the end of serving"),
+    }
+    drop((open, permit));
+}
+
+/// How a connection ended.
+enum End {
+    /// By itself.
+    Served(hyper::Result<()>),
+    /// By the clock.
+    Cut(Due),
+    /// By the server's own end.
+    Stopped,
+}
+
+/// What hyper's two kinds of connection have in common.
+trait Served: Unpin {
+    fn poll_served(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>>;
+    /// No further requests; those under way go on.
+    fn end(&mut self);
+}
+
+impl<S: Handler> Served for http1::Connection<Io, Door<S>> {
+    fn poll_served(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        Pin::new(self).poll(cx)
+    }
+
+    fn end(&mut self) {
+        Pin::new(self).graceful_shutdown();
+    }
+}
+
+impl<S: Handler> Served for http2::Connection<Io, Door<S>, Streams> {
+    fn poll_served(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        Pin::new(self).poll(cx)
+    }
+
+    fn end(&mut self) {
+        Pin::new(self).graceful_shutdown();
+    }
+}
+
+/// Drives a connection under its clock until it ends or is ended. Whatever is
+/// cut is dropped: without `close_notify`, so that no peer takes a part for the whole.
+async fn drive(
+    mut served: impl Served,
+    pulse: &Pulse,
+    connection: &Connection,
+    stop: &mut watch::Receiver<Stop>,
+) -> End {
+    let mut clock = Clock::new();
+    let mut draining = false;
+    let mut asked = false;
+    loop {
+        let turn = poll_fn(|cx| {
+            if let Poll::Ready(end) = served.poll_served(cx) {
+                return Poll::Ready(Turn::Ended(end));
+            }
+            pulse.register(cx.waker());
+            clock.poll(cx, pulse).map(Turn::Due)
+        });
+        let stage = if draining { Stop::Cut } else { Stop::Drain };
+        tokio::select! {
+            biased;
+            () = stopped(stop, stage) => {
+                if draining || *stop.borrow() == Stop::Cut || stop.has_changed().is_err() {
+                    return End::Stopped;
+                }
+                draining = true;
+            }
+            () = connection.close_asked(), if !asked => asked = true,
+            turn = turn => match turn {
+                Turn::Ended(end) => return End::Served(end),
+                Turn::Due(Due::Idle) => {}
+                Turn::Due(due) => return End::Cut(due),
+            },
+        }
+        pulse.ending();
+        served.end();
+    }
+}
+
+enum Turn {
+    Ended(hyper::Result<()>),
+    Due(Due),
+}
+
+/// As [`reached`], but a server that is gone has also come to [`Stop::Cut`].
+async fn stopped(stop: &mut watch::Receiver<Stop>, stage: Stop) {
+    let _ = stop.wait_for(|now| *now >= stage).await.map(drop);
+}
+
+/// Sleeps until what is due, and lets a later time come by itself: moving a timer costs more than a look.
+struct Clock {
+    sleep: Pin<Box<Sleep>>,
+    armed: Option<Instant>,
+}
+
+impl Clock {
+    fn new() -> Self {
+        Self { sleep: Box::pin(tokio::time::sleep(Duration::ZERO)), armed: None }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, pulse: &Pulse) -> Poll<Due> {
+        loop {
+            let now = Instant::now();
+            let Some((at, due)) = pulse.due(now) else { return Poll::Pending };
+            if at <= now {
+                return Poll::Ready(due);
+            }
+            if self.armed.is_none_or(|armed| at < armed) {
+                self.sleep.as_mut().reset(at);
+                self.armed = Some(at);
+            }
+            if self.sleep.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.armed = None;
+        }
+    }
+}
+
+async fn handshake(socket: TcpStream, tls: Arc<ServerConfig>, shared: &Shared) -> Option<TlsStream<Encrypted>> {
+    let Shared { limits, metrics, .. } = shared;
+    let stalled = metrics.connections_refused.with_label_values(&["send_stall"]);
+    let mut began = Instant::now();
+    let work = async {
+        // Measured from the first byte: before it there is only the network, or a port scan.
+        socket.readable().await?;
+        began = Instant::now();
+        let io = Stall::new(Linger::new(socket, LINGER), limits.send_idle_timeout, stalled);
+        TlsAcceptor::from(tls).accept(io).await
+    };
+    let outcome = tokio::time::timeout(limits.handshake_timeout, work).await;
+    let (stream, outcome) = match outcome {
+        Ok(Ok(stream)) => (Some(stream), "ok"),
+        Ok(Err(error)) if ended_early(&error) => (None, "eof"),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "handshake failed");
+            (None, "failed")
+        }
+        Err(_) => (None, "timeout"),
+    };
+    let told = stream.as_ref().map(|stream| told(stream.get_ref().1));
+    let (version, group) = told.map_or(("none", "none"), |told| (told.version, told.group));
+    metrics.tls_handshakes.with_label_values(&[version, group, outcome]).inc();
+    metrics.tls_handshake_seconds.with_label_values(&[outcome]).observe(began.elapsed().as_secs_f64());
+    stream
+}
+
+fn ended_early(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+}
+
+/// What the handshake settled, but for the server name.
+fn told(session: &rustls::ServerConnection) -> TlsInfo {
+    let group = session.negotiated_key_exchange_group().and_then(|group| group.name().as_str());
+    let suite = session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str());
+    TlsInfo {
+        version: match session.protocol_version() {
+            Some(ProtocolVersion::TLSv1_3) => "1.3",
+            Some(ProtocolVersion::TLSv1_2) => "1.2",
+            _ => "other",
+        },
+        cipher: suite.unwrap_or("other"),
+        group: group.unwrap_or("other"),
+        sni: None,
+    }
+}
+
+fn http1_builder(limits: &Limits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        // It would start when the connection becomes idle; the pulse tells idle from slow.
+        .header_read_timeout(None)
+        // Over it hyper answers 431 and closes.
+        .max_header_size(limits.header_bytes)
+        .max_buf_size(HTTP1_BUFFER.max(limits.header_bytes))
+        .max_headers(HTTP1_FIELDS)
+        .half_close(false)
+        .pipeline_flush(false)
+        .keep_alive(true);
+    builder
+}
+
+fn http2_builder(limits: &Limits, streams: Streams) -> http2::Builder<Streams> {
+    let mut builder = http2::Builder::new(streams);
+    builder
+        .timer(TokioTimer::new())
+        // Over it h2 answers 431.
+        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+        .max_concurrent_streams(HTTP2_STREAMS)
+        .initial_stream_window_size(HTTP2_STREAM_WINDOW)
+        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
+        .max_frame_size(HTTP2_FRAME)
+        .max_send_buf_size(HTTP2_SEND_BUFFER)
+        .max_pending_accept_reset_streams(HTTP2_PENDING_RESETS)
+        .max_local_error_reset_streams(HTTP2_ERROR_RESETS)
+        .keep_alive_interval(HTTP2_PING)
+        .keep_alive_timeout(HTTP2_PING);
+    builder
+}
+
+/// One connection in a state of the `sealward_connections` gauge.
+struct In(IntGauge);
+
+impl In {
+    fn new(metrics: &Metrics, state: &str) -> Self {
+        let gauge = metrics.connections.with_label_values(&[state]);
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for In {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

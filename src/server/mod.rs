@@ -1,0 +1,281 @@
+//! Listens, handshakes, serves, drains; and the admin side.
+//!
+//! Every wait on a client has a bound: the handshake, a request's head, an idle
+//! connection, an answer nobody takes. The bodies of requests are bounded by the
+//! rooms that read them.
+
+use std::{convert::Infallible, fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use ::http::{Request, Response};
+use hyper::body::Incoming;
+use rustls::ServerConfig;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, watch},
+    task::JoinSet,
+    time::Instant,
+};
+
+use self::{
+    connection::{Arrival, Shared},
+    drain::{Tracker, reached},
+};
+use crate::{config::Limits, http::Body, metrics::Metrics};
+
+pub mod admin;
+mod connection;
+pub mod drain;
+pub mod files;
+pub mod linger;
+mod pulse;
+pub mod stall;
+mod watched;
+
+pub use drain::{Drained, Stop};
+
+/// Connections the kernel holds for us before we accept them.
+const BACKLOG: i32 = 1024;
+/// Between tries while accepting fails (no file descriptors left, mostly).
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// The same trouble is logged this often at most.
+const LOG_EVERY: Duration = Duration::from_secs(10);
+/// How long connections that are cut may take to let go of what they hold.
+const LET_GO: Duration = Duration::from_secs(2);
+
+/// What answers requests: any tower service of this shape.
+pub trait Handler:
+    tower::Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
+    + Clone
+    + Send
+    + 'static
+{
+}
+
+impl<S> Handler for S where
+    S: tower::Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
+        + Clone
+        + Send
+        + 'static
+{
+}
+
+/// One address to listen on, and what its handshakes are told.
+#[derive(Clone, Debug)]
+pub struct Front {
+    /// Address and port; port 0 takes a free one.
+    pub bind: SocketAddr,
+    /// As [`crate::tls::server_config`] makes it.
+    pub tls: Arc<ServerConfig>,
+}
+
+/// Why an address can't be listened on.
+#[derive(Debug)]
+pub struct BindError {
+    /// The address.
+    pub address: SocketAddr,
+    /// What the operating system says.
+    pub source: io::Error,
+}
+
+/// Bound sockets that wait to be served.
+#[derive(Debug)]
+pub struct Server {
+    listeners: Vec<(TcpListener, SocketAddr, Arc<ServerConfig>)>,
+    limits: Limits,
+    metrics: Metrics,
+}
+
+impl Server {
+    /// Binds every front, or none. Call it within a Tokio runtime.
+    ///
+    /// # Errors
+    /// [`BindError`], with the first address that can't be had.
+    pub fn bind(fronts: Vec<Front>, limits: Limits, metrics: Metrics) -> Result<Self, BindError> {
+        let listeners = fronts
+            .into_iter()
+            .map(|front| listen(front.bind).map(|(listener, local)| (listener, local, front.tls)))
+            .collect::<Result<_, _>>()?;
+        Ok(Self { listeners, limits, metrics })
+    }
+
+    /// The addresses bound, in the order of the fronts; where port 0 was asked for, the port given.
+    pub fn local_addrs(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().map(|(_, local, _)| *local).collect()
+    }
+
+    /// Serves until `stop` says [`Stop::Drain`], then waits for what is under way: for
+    /// `limits.drain_timeout`, or until `stop` says [`Stop::Cut`]. What is left is cut.
+    ///
+    /// Each request carries an `Arc<`[`crate::http::Connection`]`>` in its extensions.
+    /// Dropping the future cuts everything.
+    pub async fn serve<S: Handler>(self, service: S, mut stop: watch::Receiver<Stop>) -> Drained {
+        let Self { listeners, limits, metrics } = self;
+        let drain_timeout = limits.drain_timeout;
+        let (ours, to_connections) = watch::channel(Stop::Run);
+        let slots = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
+        let tracker = Tracker::new();
+        let shared = Arc::new(Shared { limits, metrics, stop: to_connections });
+        let mut accepting = JoinSet::new();
+        for (listener, local, tls) in listeners {
+            tracing::info!(address = %local, "listening");
+            let (slots, tracker, shared) = (slots.clone(), tracker.clone(), shared.clone());
+            accepting.spawn(Acceptor { listener, tls, slots, tracker, shared }.run(service.clone()));
+        }
+        // What is kept in the service (pools, budgets) may end with the last connection.
+        drop(service);
+
+        reached(&mut stop, Stop::Drain).await;
+        accepting.shutdown().await;
+        ours.send_replace(Stop::Drain);
+        tracing::info!(open = tracker.count(), "draining");
+        let early = tokio::select! {
+            () = tracker.none() => true,
+            () = tokio::time::sleep(drain_timeout) => false,
+            () = reached(&mut stop, Stop::Cut) => false,
+        };
+        let cut = if early { 0 } else { tracker.count() };
+        ours.send_replace(Stop::Cut);
+        // Their destructors run in their own tasks.
+        let _ = tokio::time::timeout(LET_GO, tracker.none()).await;
+        Drained { cut }
+    }
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { address, source } = self;
+        match source.kind() {
+            io::ErrorKind::AddrInUse => {
+                write!(f, "{address}: address in use: another process listens there; choose another `bind`")
+            }
+            io::ErrorKind::PermissionDenied => {
+                write!(f, "{address}: not permitted; choose a port from 1024 up, or grant CAP_NET_BIND_SERVICE")
+            }
+            io::ErrorKind::AddrNotAvailable => {
+                write!(f, "{address}: this machine has no such address; choose another `bind`")
+            }
+            _ => write!(f, "{address}: can't listen: {source}; check `bind`"),
+        }
+    }
+}
+
+impl std::error::Error for BindError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// One socket's accept loop. Ends only by being dropped.
+struct Acceptor {
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    slots: Arc<Semaphore>,
+    tracker: Tracker,
+    shared: Arc<Shared>,
+}
+
+impl Acceptor {
+    async fn run<S: Handler>(self, service: S) {
+        let mut quiet = Quiet::default();
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let (socket, peer) = match self.listener.accept().await {
+                Ok(accepted) => accepted,
+                // The peer was gone before we came.
+                Err(error) if of_the_peer(&error) => continue,
+                Err(error) => {
+                    if quiet.may_speak() {
+                        tracing::warn!(%error, "can't accept connections; raise the file limit if it says so");
+                    }
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    continue;
+                }
+            };
+            pause = FIRST_PAUSE;
+            let permit = if let Ok(permit) = self.slots.clone().try_acquire_owned() {
+                permit
+            } else {
+                // This one waits, and the rest in the kernel's backlog behind it.
+                self.shared.metrics.connections_refused.with_label_values(&["cap"]).inc();
+                if quiet.may_speak() {
+                    tracing::warn!("`limits.connections` reached; new connections wait for one to end");
+                }
+                let Ok(permit) = self.slots.clone().acquire_owned().await else { return };
+                permit
+            };
+            nodelay(&socket);
+            let arrival = Arrival { socket, peer, tls: self.tls.clone(), open: self.tracker.open(), permit };
+            tokio::spawn(connection::run(arrival, service.clone(), self.shared.clone()));
+        }
+    }
+}
+
+/// Binds one address.
+fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), BindError> {
+    let bind = || -> io::Result<(TcpListener, SocketAddr)> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        // A restart must not wait for the last run's connections to be forgotten.
+        #[cfg(unix)]
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        let listener = TcpListener::from_std(socket.into())?;
+        let local = listener.local_addr()?;
+        Ok((listener, local))
+    };
+    bind().map_err(|source| BindError { address, source })
+}
+
+/// Small frames go out at once; what is large fills segments by itself.
+fn nodelay(socket: &TcpStream) {
+    if let Err(error) = socket.set_nodelay(true) {
+        tracing::debug!(%error, "no TCP_NODELAY");
+    }
+}
+
+fn of_the_peer(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
+    )
+}
+
+/// Lets the same trouble be logged now and then only.
+#[derive(Default)]
+struct Quiet(Option<Instant>);
+
+impl Quiet {
+    fn may_speak(&mut self) -> bool {
+        let now = Instant::now();
+        let may = self.0.is_none_or(|last| now - last >= LOG_EVERY);
+        if may {
+            self.0 = Some(now);
+        }
+        may
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_taken_address_is_named_with_a_mend() {
+        let (_taken, local) = listen(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
+        let error = listen(local).expect_err("taken").to_string();
+        assert_eq!(error, format!("{local}: address in use: another process listens there; choose another `bind`"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_log_stays_quiet() {
+        let mut quiet = Quiet::default();
+        assert!(quiet.may_speak());
+        assert!(!quiet.may_speak());
+        tokio::time::advance(LOG_EVERY).await;
+        assert!(quiet.may_speak());
+    }
+}

@@ -1,0 +1,146 @@
+//! Reports to the [`Pulse`]: what goes through a connection, and which requests are under way on it.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tower::ServiceExt;
+
+use super::{
+    Handler,
+    drain::Open,
+    pulse::{Pulse, Ticket},
+};
+use crate::http::{Body, BodyError, Connection};
+
+/// The decrypted side of a connection.
+#[derive(Debug)]
+pub(super) struct Watched<T> {
+    inner: T,
+    pulse: Arc<Pulse>,
+}
+
+/// The service of one connection: counts each request, and tells it what it came on.
+#[derive(Debug)]
+pub(super) struct Door<S> {
+    pub(super) service: S,
+    pub(super) connection: Arc<Connection>,
+    pub(super) pulse: Arc<Pulse>,
+}
+
+/// A body that keeps its request under way until it has ended.
+#[derive(Debug)]
+pub(super) struct Counted {
+    body: Body,
+    ticket: Ticket,
+}
+
+/// Runs HTTP/2's streams, each counting as its connection still being open.
+#[derive(Clone, Debug)]
+pub(super) struct Streams(pub(super) Arc<Open>);
+
+impl<T> Watched<T> {
+    pub(super) fn new(inner: T, pulse: Arc<Pulse>) -> Self {
+        Self { inner, pulse }
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
+        if buf.filled().len() > before {
+            self.pulse.received();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.pulse.wrote(outcome.is_pending());
+        outcome
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        self.pulse.wrote(outcome.is_pending());
+        outcome
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let outcome = Pin::new(&mut self.inner).poll_flush(cx);
+        self.pulse.wrote(outcome.is_pending());
+        outcome
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+impl<S: Handler> hyper::service::Service<Request<Incoming>> for Door<S> {
+    type Response = Response<Counted>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        let ticket = self.pulse.begin();
+        request.extensions_mut().insert(self.connection.clone());
+        let answer = self.service.clone().oneshot(request);
+        Box::pin(async move { Ok(answer.await?.map(|body| Counted { body, ticket })) })
+    }
+}
+
+impl http_body::Body for Counted {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.ticket.asked();
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        self.ticket.handed_over();
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl<F> hyper::rt::Executor<F> for Streams
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    fn execute(&self, stream: F) {
+        let open = self.0.clone();
+        tokio::spawn(async move {
+            stream.await;
+            drop(open);
+        });
+    }
+}

@@ -1,0 +1,133 @@
+//! Fetches, proves, then publishes certificates, and says who may connect.
+//!
+//! A certificate is served only after [`prove`] believed it, and is replaced
+//! whole: a handshake sees the old pair or the new one, never a mixture.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rustls::{
+    ServerConfig, SupportedProtocolVersion,
+    crypto::{
+        CryptoProvider,
+        aws_lc_rs::{self, kx_group},
+    },
+    server::{ClientHello, NoServerSessionStorage, ResolvesServerCert},
+    sign::CertifiedKey,
+    version::{TLS12, TLS13},
+};
+
+use crate::config::TlsPolicy;
+
+pub mod dev;
+pub mod files;
+pub mod prove;
+
+/// The certificate a listener serves now. Clones of its `Arc` share it.
+#[derive(Debug)]
+pub struct CertificateSlot {
+    name: String,
+    current: ArcSwap<CertifiedKey>,
+}
+
+impl CertificateSlot {
+    /// A slot called `name` (a metric label: a configured name, never a client's word) that serves `first`.
+    pub fn new(name: impl Into<String>, first: Arc<CertifiedKey>) -> Self {
+        Self { name: name.into(), current: ArcSwap::new(first) }
+    }
+
+    /// The slot's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Serves `next` from the next handshake on. Give it proved pairs only.
+    pub fn publish(&self, next: Arc<CertifiedKey>) {
+        self.current.store(next);
+    }
+
+    /// What is served now.
+    pub fn current(&self) -> Arc<CertifiedKey> {
+        self.current.load_full()
+    }
+}
+
+impl ResolvesServerCert for CertificateSlot {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.current())
+    }
+}
+
+/// The only cryptography TLS uses here: AWS-LC, the hybrid post-quantum group first.
+///
+/// rustls follows the client's order among these: one that lists the hybrid group
+/// first gets it, if need be by a `HelloRetryRequest`, and one that lists X25519
+/// before it gets X25519.
+pub fn provider() -> CryptoProvider {
+    CryptoProvider {
+        kx_groups: vec![kx_group::X25519MLKEM768, kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1],
+        // Of TLS 1.2 rustls knows forward secret AEAD suites only.
+        ..aws_lc_rs::default_provider()
+    }
+}
+
+/// What a listener tells its handshakes: versions by `policy`, the certificate
+/// in `slot`, `h2` and `http/1.1`.
+///
+/// # Errors
+/// When the provider and the versions don't fit together, or no randomness is
+/// to be had for the ticket key.
+pub fn server_config(slot: Arc<CertificateSlot>, policy: TlsPolicy) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let versions: &[&SupportedProtocolVersion] = match policy {
+        TlsPolicy::Tls13 => &[&TLS13],
+        TlsPolicy::Tls12 => &[&TLS13, &TLS12],
+    };
+    let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
+        .with_protocol_versions(versions)?
+        .with_no_client_auth()
+        .with_cert_resolver(slot);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // Our order of suites decides: AES-256-GCM, the fastest here, before the others.
+    config.ignore_client_order = true;
+    // Resumption without state: tickets under a key that rotates, and no cache to fill.
+    config.ticketer = aws_lc_rs::Ticketer::new()?;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 2;
+    // Early data can be replayed, and half-RTT data goes to whom no Finished has come from.
+    config.max_early_data_size = 0;
+    config.send_half_rtt_data = false;
+    // Without it a TLS 1.2 session can be spliced (RFC 7627).
+    config.require_ems = true;
+    Ok(Arc::new(config))
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::NamedGroup;
+
+    use super::*;
+
+    fn slot() -> Arc<CertificateSlot> {
+        let made = prove::tests::pair(&["localhost"]);
+        let proved = prove::prove("cert", made.0.as_bytes(), "key", made.1.as_bytes()).expect("a good pair");
+        Arc::new(CertificateSlot::new("test", proved.key))
+    }
+
+    #[test]
+    fn hybrid_group_comes_first() {
+        let names: Vec<_> = provider().kx_groups.iter().map(|group| group.name()).collect();
+        assert_eq!(
+            names,
+            [NamedGroup::X25519MLKEM768, NamedGroup::X25519, NamedGroup::secp256r1, NamedGroup::secp384r1]
+        );
+    }
+
+    #[test]
+    fn policy_and_promises() {
+        let config = server_config(slot(), TlsPolicy::Tls13).expect("builds");
+        assert_eq!(config.max_early_data_size, 0);
+        assert!(config.ticketer.enabled());
+        assert_eq!(config.alpn_protocols, [b"h2".to_vec(), b"http/1.1".to_vec()]);
+        server_config(slot(), TlsPolicy::Tls12).expect("builds");
+    }
+}
