@@ -34,11 +34,11 @@ pub mod tls;
 
 // Floor 3: what the doors share.
 pub mod http;
-// pub mod identity;
+pub mod identity;
 pub mod objects;
 
 // Floor 4: the doors.
-// pub mod gateway;
+pub mod gateway;
 
 // Floor 5: listening and serving.
 pub mod server;

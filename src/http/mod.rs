@@ -6,8 +6,14 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
 
 pub mod connection;
+mod pace;
+mod problem;
+mod request_id;
 
 pub use connection::{Connection, TlsInfo};
+pub use pace::{Pace, PaceError, Paced};
+pub use problem::problem;
+pub use request_id::RequestId;
 
 /// Why a body ended before its end. The words are for the log; a client only sees that it was cut.
 pub type BodyError = Box<dyn Error + Send + Sync>;

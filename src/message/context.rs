@@ -96,6 +96,9 @@ impl EncryptionContext {
                 String::from_utf8(take(len)?.to_vec()).map_err(|_| damage("an entry isn't UTF-8"))
             };
             let (key, value) = (text()?, text()?);
+            if key.starts_with(RESERVED) {
+                return Err(damage("a key that begins `aws-crypto-`, which this suite has no use for"));
+            }
             if pairs.last_key_value().is_some_and(|(last, _)| *last >= key) {
                 return Err(damage("its keys are out of order or double"));
             }

@@ -65,8 +65,9 @@ pub struct Promise {
 pub struct Promises {
     /// Promised before the body.
     pub now: Vec<Promise>,
-    /// Announced for the trailer.
-    pub late: Vec<Algorithm>,
+    /// Announced for the trailer: for each field, the algorithms it may bring, of
+    /// which one at least must come.
+    pub late: Vec<Vec<Algorithm>>,
 }
 
 /// Computes whatever was promised, and CRC-64/NVME always: the receipt has it.
@@ -86,7 +87,7 @@ enum Running {
 impl Digesting {
     pub(super) fn new(promises: &Promises) -> Self {
         let mut others: Vec<(Algorithm, Running)> = Vec::new();
-        let wanted = promises.now.iter().map(|promise| promise.algorithm).chain(promises.late.iter().copied());
+        let wanted = promises.now.iter().map(|promise| promise.algorithm).chain(promises.late.iter().flatten().copied());
         for algorithm in wanted {
             if others.iter().any(|(other, _)| *other == algorithm) {
                 continue;
@@ -136,10 +137,9 @@ impl Digesting {
                 (algorithm, value)
             })
             .collect();
-        if let Some(missing) = promises.late.iter().find(|algorithm| !late.iter().any(|p| p.algorithm == **algorithm)) {
-            return Err(Fault::bad_request(format!(
-                "the {missing} digest that was announced for the trailer never came; nothing was stored"
-            )));
+        let came = |field: &[Algorithm]| late.iter().any(|promise| field.contains(&promise.algorithm));
+        if !promises.late.iter().all(|field| came(field)) {
+            return Err(Fault::bad_request("a digest that was announced for the trailer never came; nothing was stored"));
         }
         for promise in promises.now.iter().chain(late) {
             let kept = computed
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn an_announced_digest_must_come() {
-        let promises = Promises { now: vec![], late: vec![Algorithm::Sha256] };
+        let promises = Promises { now: vec![], late: vec![vec![Algorithm::Sha256]] };
         assert!(Digesting::new(&promises).finish(&promises, &[]).is_err());
     }
 }

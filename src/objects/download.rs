@@ -47,9 +47,6 @@ pub struct Wanted {
     pub if_range: Option<IfRange>,
     /// Only what stands beside the bytes.
     pub head_only: bool,
-    /// Called when the client takes nothing for too long, to end its connection:
-    /// what it holds unsent would be held as long as it likes.
-    pub stalled: Option<Arc<dyn Fn() + Send + Sync>>,
 }
 
 /// One range of RFC 9110, section 14.1.2, as it was asked.
@@ -210,7 +207,7 @@ impl Objects {
             && still(wanted.if_range.as_ref(), &verified.stat)
             && let Some((first, last)) = range.resolve(verified.extent.plaintext_length())
         {
-            match self.part(&name, &verified, first, last, None, wanted).await {
+            match self.part(&name, &verified, first, last, None).await {
                 Err(Stop::Moved) => self.verified.forget(&name),
                 answer => return answer,
             }
@@ -224,7 +221,7 @@ impl Objects {
         }
         let tail = self.prove(&name, &verified).await?;
         match range.resolve(verified.extent.plaintext_length()) {
-            Some((first, last)) => self.part(&name, &verified, first, last, Some(tail), wanted).await,
+            Some((first, last)) => self.part(&name, &verified, first, last, Some(tail)).await,
             None => Ok(Answer::Unsatisfiable { length: verified.extent.plaintext_length() }),
         }
     }
@@ -243,9 +240,10 @@ impl Objects {
         let mut head = Vec::new();
         fill(source.as_mut(), &mut head, want.min(self.guess() as u64)).await?;
         if want > head.len() as u64 {
-            let rest = Span::Part { start: head.len() as u64, length: want - head.len() as u64 };
+            let (start, length) = (head.len() as u64, want - head.len() as u64);
+            let rest = Span::Part { start, length };
             let Reading { mut source, .. } = self.store.read(name, rest, Some(&stat.etag)).await.map_err(moved)?;
-            fill(source.as_mut(), &mut head, want - head.len() as u64).await?;
+            fill(source.as_mut(), &mut head, length).await?;
         }
         Ok((Arc::new(self.believe(key, stat, &head).await?), verdict))
     }
@@ -285,7 +283,7 @@ impl Objects {
             left,
             resumes: 0,
         };
-        let chunks = frames.begin(wanted.stalled.clone()).await?;
+        let chunks = frames.begin().await?;
         Ok(Answer::Whole(found(&verified, chunks)))
     }
 
@@ -298,7 +296,6 @@ impl Objects {
         first: u64,
         last: u64,
         tail: Option<Bytes>,
-        wanted: &Wanted,
     ) -> Result<Answer, Stop> {
         let (layout, extent) = (verified.opener.layout(), verified.extent);
         let Some(frames) = extent.frames(first, last) else {
@@ -329,7 +326,7 @@ impl Objects {
             left: frames.take,
             resumes: 0,
         };
-        let chunks = frames.begin(wanted.stalled.clone()).await?;
+        let chunks = frames.begin().await?;
         Ok(Answer::Part { found: found(verified, chunks), first, last })
     }
 
@@ -373,7 +370,7 @@ struct Frames {
 impl Frames {
     /// Verifies the first chunk, and leaves the others to a task that ends with
     /// its client.
-    async fn begin(mut self, stalled: Option<Arc<dyn Fn() + Send + Sync>>) -> Result<Chunks, Stop> {
+    async fn begin(mut self) -> Result<Chunks, Stop> {
         let total = self.left;
         let first = self.chunk(self.objects.bounds.buffer_wait).await?;
         if self.next > self.last && total <= SMALL {
@@ -381,7 +378,7 @@ impl Frames {
             return Ok(Chunks::Ready(first.into_iter().map(|piece| Bytes::copy_from_slice(&piece)).collect()));
         }
         let (send, next) = mpsc::channel(1);
-        tokio::spawn(self.pump(first, send, stalled));
+        tokio::spawn(self.pump(first, send));
         Ok(Chunks::Coming { now: VecDeque::new(), next, left: total })
     }
 
@@ -389,7 +386,6 @@ impl Frames {
         mut self,
         first: VecDeque<Bytes>,
         send: mpsc::Sender<Result<VecDeque<Bytes>, Fault>>,
-        stalled: Option<Arc<dyn Fn() + Send + Sync>>,
     ) {
         let idle = self.objects.bounds.send_idle;
         let mut pieces = first;
@@ -397,12 +393,9 @@ impl Frames {
             match send.send_timeout(Ok(pieces), idle).await {
                 Ok(()) => {}
                 Err(mpsc::error::SendTimeoutError::Closed(_)) => return self.ended("aborted"),
-                Err(mpsc::error::SendTimeoutError::Timeout(_)) => {
-                    if let Some(stalled) = stalled {
-                        stalled();
-                    }
-                    return self.ended("stalled");
-                }
+                // What the connection still holds unsent, the connection's own
+                // deadline ends.
+                Err(mpsc::error::SendTimeoutError::Timeout(_)) => return self.ended("stalled"),
             }
             if self.next > self.last {
                 return self.ended("ok");

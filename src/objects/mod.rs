@@ -202,3 +202,10 @@ fn fault_of(failure: Failure) -> Fault {
 fn key_fault(failure: &crate::keys::KeyFailure) -> Fault {
     Fault::unavailable("no data key can be had now; try again", Duration::from_secs(5)).because(failure)
 }
+
+/// A time as people and programs write it, in UTC, to the second.
+fn rfc3339(time: std::time::SystemTime) -> String {
+    use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+    let time = OffsetDateTime::from(time).replace_nanosecond(0).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    time.format(&Rfc3339).unwrap_or_default()
+}

@@ -1,0 +1,197 @@
+//! One line in the log for every request, written when its answer ended.
+//!
+//! Never a token, a key, a query or a byte of a body; an object's name as the
+//! configuration wants it.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+
+use super::connection;
+use crate::{
+    config::LogObjectKeys,
+    fault::Fault,
+    http::{Body, BodyError, RequestId},
+    identity::Caller,
+};
+
+/// What is known of a request so far. Written when dropped.
+pub(super) struct Line {
+    id: RequestId,
+    begun: Instant,
+    method: &'static str,
+    version: http::Version,
+    peer: Option<std::net::SocketAddr>,
+    tls: Option<&'static str>,
+    trace: Option<String>,
+    route: String,
+    class: String,
+    key: Option<String>,
+    keys: LogObjectKeys,
+    collection: bool,
+    caller: String,
+    status: u16,
+    detail: Option<String>,
+    sent: u64,
+    ended: bool,
+}
+
+impl Line {
+    pub(super) fn new<B>(id: RequestId, request: &Request<B>, keys: LogObjectKeys) -> Self {
+        let connection = connection(request.extensions());
+        Self {
+            id,
+            begun: Instant::now(),
+            method: label(request.method()),
+            version: request.version(),
+            peer: connection.map(|connection| connection.peer),
+            tls: connection.and_then(|connection| connection.tls.as_ref()).map(|tls| tls.version),
+            trace: trace_id(request),
+            route: "none".into(),
+            class: String::new(),
+            key: None,
+            keys,
+            collection: false,
+            caller: String::new(),
+            status: 0,
+            detail: None,
+            sent: 0,
+            ended: false,
+        }
+    }
+
+    pub(super) fn method(&self) -> &'static str {
+        self.method
+    }
+
+    pub(super) fn route(&self) -> &str {
+        &self.route
+    }
+
+    pub(super) fn is_collection(&self) -> bool {
+        self.collection
+    }
+
+    pub(super) fn routed(&mut self, route: &str, class: &str, rest: &str) {
+        route.clone_into(&mut self.route);
+        class.clone_into(&mut self.class);
+        self.collection = rest.is_empty();
+        if !rest.is_empty() {
+            self.named(rest);
+        }
+    }
+
+    pub(super) fn named(&mut self, key: &str) {
+        self.key = match self.keys {
+            LogObjectKeys::Plain => Some(key.to_owned()),
+            LogObjectKeys::Hashed => Some(hashed(key)),
+            LogObjectKeys::Omitted => None,
+        };
+    }
+
+    pub(super) fn called_by(&mut self, caller: &Caller) {
+        self.caller.clone_from(&caller.name);
+    }
+
+    pub(super) fn fault(&mut self, fault: &Fault) {
+        self.detail = Some(fault.to_string());
+    }
+
+    /// Lets the line go with the answer, to its end.
+    pub(super) fn follow(mut self, response: Response<Body>) -> Response<Body> {
+        self.status = response.status().as_u16();
+        // A body that has nothing to say is not polled: it has ended already.
+        self.ended = response.body().is_end_stream();
+        response.map(|body| Followed { body, line: self }.boxed_unsync())
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let Self { id, method, route, class, caller, status, sent, .. } = self;
+        let (version, peer, key, detail) = (&self.version, &self.peer, &self.key, &self.detail);
+        let milliseconds = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let outcome = if self.ended { "complete" } else { "cut" };
+        macro_rules! write {
+            ($level:ident) => {
+                tracing::$level!(
+                    target: "sealward::request",
+                    request_id = %id, method, status, route, class, key, caller, outcome, sent,
+                    milliseconds, peer = peer.map(tracing::field::display), http = ?version, tls = self.tls,
+                    trace_id = self.trace, detail, "request"
+                )
+            };
+        }
+        if *status >= 500 {
+            write!(error);
+        } else {
+            write!(info);
+        }
+    }
+}
+
+/// A body with its line.
+struct Followed {
+    body: Body,
+    line: Line,
+}
+
+impl http_body::Body for Followed {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
+        match &frame {
+            Some(Ok(frame)) => self.line.sent += frame.data_ref().map_or(0, |data| data.len() as u64),
+            Some(Err(error)) => self.line.detail = Some(error.to_string()),
+            None => self.line.ended = true,
+        }
+        // With a known length the last frame is the end; nobody asks again.
+        if self.body.is_end_stream() {
+            self.line.ended = true;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The first 16 hex digits of the name's SHA-256: tells names apart, not what they are.
+fn hashed(key: &str) -> String {
+    digest(&SHA256, key.as_bytes()).as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The trace id of a W3C `traceparent`, if it is one.
+fn trace_id<B>(request: &Request<B>) -> Option<String> {
+    let value = request.headers().get("traceparent")?.to_str().ok()?;
+    let id = value.split('-').nth(1)?;
+    (id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| id.to_owned())
+}
+
+/// A method as a label: bounded, whatever clients make up.
+fn label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::PUT => "PUT",
+        Method::POST => "POST",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "OTHER",
+    }
+}

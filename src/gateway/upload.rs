@@ -1,0 +1,172 @@
+//! `PUT` and `POST`: from a request's head and body to an [`Upload`].
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Request, Response, StatusCode, header};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use uuid::Uuid;
+
+use super::{
+    answer,
+    bodies::{FormFile, Raw},
+    head,
+    line::Line,
+    path,
+    routes::Route,
+};
+use crate::{
+    fault::Fault,
+    http::{Body, Pace},
+    identity::{Action, Caller},
+    objects::{Description, ObjectKey, Objects, Plaintext, Promises, Receipt, Upload, WriteCondition},
+};
+
+/// `PUT` of a named object.
+///
+/// # Errors
+/// Whatever keeps the object from being stored.
+pub(super) async fn put(
+    objects: &Arc<Objects>,
+    key: &ObjectKey,
+    request: Request<Incoming>,
+    caller: &Caller,
+    pace: Pace,
+) -> Result<Response<Body>, Fault> {
+    let class = objects.class();
+    check_content(request.headers())?;
+    let condition = head::write_condition(request.headers())?;
+    if condition != WriteCondition::None {
+        // Whether a condition holds tells what stands there.
+        caller.require(Action::Read, &class.name)?;
+    }
+    let upload = Upload {
+        key: key.clone(),
+        description: head::description(request.headers(), class.allow_public_cache)?,
+        condition,
+        promises: head::promises(request.headers())?,
+        length: request.body().size_hint().exact(),
+        body: Box::new(Raw::new(request.into_body(), pace)),
+    };
+    let receipt = objects.put(upload).await?;
+    // Who may not read isn't told whether something stood there.
+    let replaced = receipt.replaced && caller.may(Action::Read, &class.name);
+    Ok(received(&receipt, if replaced { StatusCode::OK } else { StatusCode::CREATED }))
+}
+
+/// `POST` to the collection, raw or as a form: the server picks the name.
+///
+/// # Errors
+/// Whatever keeps the object from being stored.
+pub(super) async fn post(
+    route: &Route,
+    request: Request<Incoming>,
+    caller: &Caller,
+    pace: Pace,
+    line: &mut Line,
+) -> Result<Response<Body>, Fault> {
+    let class = route.objects.class();
+    check_content(request.headers())?;
+    if head::write_condition(request.headers())? != WriteCondition::None {
+        return Err(Fault::bad_request("a condition on an object that has no name yet: use PUT"));
+    }
+    let key = ObjectKey::new(&Uuid::now_v7().hyphenated().to_string(), &class.prefix)?;
+    line.named(key.as_str());
+    let upload = match form_boundary(request.headers())? {
+        Some(boundary) => form(key, request, pace, boundary).await?,
+        None => Upload {
+            key,
+            description: head::description(request.headers(), class.allow_public_cache)?,
+            // Two requests never pick one name; if they did, neither must be lost.
+            condition: WriteCondition::None,
+            promises: head::promises(request.headers())?,
+            length: request.body().size_hint().exact(),
+            body: Box::new(Raw::new(request.into_body(), pace)),
+        },
+    };
+    let receipt = route.objects.put(upload).await?;
+    tracing::debug!(caller = caller.name, "an object was named");
+    let mut response = received(&receipt, StatusCode::CREATED);
+    answer::set(&mut response, header::LOCATION, &path::encode(&format!("{}{}", route.path, receipt.key)));
+    Ok(response)
+}
+
+/// The one file of a form, with the name and type its part has.
+async fn form(key: ObjectKey, request: Request<Incoming>, pace: Pace, boundary: String) -> Result<Upload, Fault> {
+    let promises = head::promises(request.headers())?;
+    if !promises.now.is_empty() || !promises.late.is_empty() {
+        return Err(Fault::bad_request("a digest of a whole form says nothing of its file: use PUT, or POST it raw"));
+    }
+    let mut description = Description::default();
+    for (name, value) in request.headers() {
+        if name.as_str().starts_with("x-amz-meta-") {
+            description.take(name.as_str(), value.as_bytes())?;
+        }
+    }
+    let file = FormFile::find(request.into_body(), pace, boundary).await?;
+    if let Some(content_type) = file.content_type() {
+        description.set("content-type", content_type);
+    }
+    if let Some(name) = file.file_name().filter(|name| !name.is_empty()) {
+        description.set("content-disposition", disposition(name));
+    }
+    let body: Box<dyn Plaintext> = Box::new(file);
+    Ok(Upload { key, description, condition: WriteCondition::None, promises: Promises::default(), length: None, body })
+}
+
+/// What no upload here may have.
+fn check_content(headers: &HeaderMap) -> Result<(), Fault> {
+    if headers.contains_key(header::CONTENT_RANGE) {
+        return Err(Fault::bad_request("an object is put whole: Content-Range is not taken here"));
+    }
+    Ok(())
+}
+
+fn form_boundary(headers: &HeaderMap) -> Result<Option<String>, Fault> {
+    let Some(content_type) = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()) else {
+        return Ok(None);
+    };
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    if !essence.eq_ignore_ascii_case("multipart/form-data") {
+        return Ok(None);
+    }
+    multer::parse_boundary(content_type)
+        .map(Some)
+        .map_err(|_| Fault::bad_request("the Content-Type multipart/form-data has no boundary"))
+}
+
+/// RFC 6266, with the extended form for what isn't plain ASCII.
+fn disposition(name: &str) -> String {
+    // Some clients send a whole path: a file's name is its last segment.
+    let name = name.rsplit(['/', '\\']).next().unwrap_or(name);
+    let plain: String = name
+        .chars()
+        .map(|c| if (' '..='~').contains(&c) && !matches!(c, '"' | '\\' | '%') { c } else { '_' })
+        .collect();
+    if plain == name {
+        format!("attachment; filename=\"{plain}\"")
+    } else {
+        format!("attachment; filename=\"{plain}\"; filename*=UTF-8''{}", path::encode(name).replace('/', "%2F"))
+    }
+}
+
+fn received(receipt: &Receipt, status: StatusCode) -> Response<Body> {
+    let mut response = answer::json(receipt);
+    *response.status_mut() = status;
+    answer::set(&mut response, header::ETAG, &format!("\"{}\"", receipt.etag));
+    answer::set(&mut response, header::CACHE_CONTROL, "no-store");
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::disposition;
+
+    #[test]
+    fn a_file_name_becomes_a_disposition() {
+        assert_eq!(disposition("a b.pdf"), "attachment; filename=\"a b.pdf\"");
+        assert_eq!(disposition("C:\\x\\y.txt"), "attachment; filename=\"y.txt\"");
+        assert_eq!(disposition("a\"b"), "attachment; filename=\"a_b\"; filename*=UTF-8''a%22b");
+        assert_eq!(disposition("é\r\n"), "attachment; filename=\"___\"; filename*=UTF-8''%C3%A9%0D%0A");
+    }
+}

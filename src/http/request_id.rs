@@ -1,0 +1,30 @@
+//! A name for every request, in its answer, its log line and its errors.
+
+use std::fmt;
+
+use http::HeaderValue;
+use uuid::Uuid;
+
+/// A fresh id: a UUID of version 7, so that ids sort by time.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestId(Uuid);
+
+impl RequestId {
+    /// The next id.
+    #[allow(clippy::new_without_default)] // each one is another
+    pub fn new() -> Self {
+        Self(Uuid::now_v7())
+    }
+
+    /// For `x-request-id`.
+    pub fn to_header(self) -> HeaderValue {
+        // Hyphenated hex is always a header value.
+        HeaderValue::from_str(&self.to_string()).unwrap_or(HeaderValue::from_static("unknown"))
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}

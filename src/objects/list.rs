@@ -1,0 +1,88 @@
+//! What a class holds, with plaintext sizes.
+
+use std::sync::Arc;
+
+use futures_util::{StreamExt as _, stream};
+use serde::Serialize;
+
+use super::{ObjectKey, Objects, description::hinted_layout, fault_of};
+use crate::{fault::Fault, store::Item};
+
+/// Look-ups at once for sizes.
+const LOOKUPS: usize = 16;
+
+/// One page of names.
+#[derive(Debug, Serialize)]
+pub struct Listing {
+    /// In the order of their names' bytes.
+    pub objects: Vec<Entry>,
+    /// Where the next page goes on (`after`); absent on the last.
+    pub next: Option<String>,
+}
+
+/// One object in a list.
+#[derive(Debug, Serialize)]
+pub struct Entry {
+    /// Its name.
+    pub key: String,
+    /// Plaintext bytes, computed from the sealed length and not proved; `null`
+    /// where the object doesn't say enough of itself.
+    pub size: Option<u64>,
+    /// Its entity tag, unquoted.
+    pub etag: String,
+    /// When it became visible, RFC 3339.
+    pub modified: String,
+}
+
+impl Objects {
+    /// Up to `limit` objects whose names begin with `prefix` and sort after `after`.
+    ///
+    /// # Errors
+    /// 503 when the store is away.
+    pub async fn list(self: &Arc<Self>, prefix: &str, after: Option<&str>, limit: usize) -> Result<Listing, Fault> {
+        let ours = format!("{}.sealward/", self.class.prefix);
+        let full = format!("{}{prefix}", self.class.prefix);
+        let mut after = after.map(|after| format!("{}{after}", self.class.prefix));
+        let mut items = Vec::new();
+        let mut more = true;
+        // A page may hold names of ours, which are left out: go on behind them.
+        while more && items.len() < limit {
+            let page = self.store.list(&full, after.as_deref(), limit - items.len()).await.map_err(fault_of)?;
+            more = page.more && !page.items.is_empty();
+            after = page.items.last().map(|item| item.name.clone());
+            items.extend(page.items.into_iter().filter(|item| !item.name.starts_with(&ours)));
+        }
+        // Owned by the stream, so that the whole future stays `Send`.
+        let objects: Vec<Entry> = stream::iter(items)
+            .map(|item| {
+                let objects = Arc::clone(self);
+                async move { objects.entry(item).await }
+            })
+            .buffered(LOOKUPS)
+            .collect()
+            .await;
+        let next = if more { objects.last().map(|entry| entry.key.clone()) } else { None };
+        Ok(Listing { objects, next })
+    }
+
+    async fn entry(&self, item: Item) -> Entry {
+        let size = match self.verified.find(&item.name).filter(|verified| verified.stat.etag == item.etag) {
+            Some(verified) => Some(verified.extent.plaintext_length()),
+            None => self.computed_size(&item).await,
+        };
+        let key = item.name.strip_prefix(&self.class.prefix).unwrap_or(&item.name);
+        Entry {
+            key: ObjectKey::listed(key).as_str().to_owned(),
+            size,
+            etag: item.etag.0,
+            modified: super::rfc3339(item.modified),
+        }
+    }
+
+    /// A list is worth more than one size in it: what can't be learnt is unknown.
+    async fn computed_size(&self, item: &Item) -> Option<u64> {
+        let stat = self.store.stat(&item.name).await.ok()??;
+        let extent = hinted_layout(&stat.attributes)?.extent(stat.length).ok()?;
+        Some(extent.plaintext_length())
+    }
+}

@@ -1,0 +1,432 @@
+//! Putting an object: plaintext in, frames sealed in place, parts to the store.
+//!
+//! An upload runs in a task of its own: a client that leaves ends its body, not
+//! the task, so that the store is never left half-told. Whoever began an attempt
+//! finishes or aborts it, here.
+
+use std::{
+    fmt,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant, SystemTime},
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{
+    Description, ObjectKey, Objects, Promise, Promises, digests::Digesting, fault_of, key_fault, name::MAX_NAME,
+};
+use crate::{
+    budget::Buffer,
+    config::Binding,
+    fault::{Fault, Kind},
+    keys::Lease,
+    message::{Draft, FINAL_FRAME_OVERHEAD, FrameWriter, Layout, MessageId, SealError, Sealer},
+    store::{self, Condition, ETag, Failure, Stored, Target},
+};
+
+/// Room after a part's frames for a final one.
+const SLACK: u64 = FINAL_FRAME_OVERHEAD as u64 + 8;
+/// Parts of one size before the next is doubled, where the length isn't known.
+const PARTS_A_SIZE: u32 = 1000;
+/// How much longer than a new one an upload under way waits for memory.
+const PATIENCE: u32 = 4;
+
+/// An object that is to be.
+pub struct Upload {
+    /// Its name.
+    pub key: ObjectKey,
+    /// What is said of it.
+    pub description: Description,
+    /// What must hold of what stands there now.
+    pub condition: WriteCondition,
+    /// Digests the client promised.
+    pub promises: Promises,
+    /// Plaintext bytes, where the client said so.
+    pub length: Option<u64>,
+    /// The bytes.
+    pub body: Box<dyn Plaintext>,
+}
+
+/// What must hold of what stands under a name before it is written or removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum WriteCondition {
+    /// Nothing.
+    #[default]
+    None,
+    /// `If-None-Match: *`
+    Absent,
+    /// `If-Match: *`
+    Present,
+    /// `If-Match` with strong entity tags.
+    OneOf(Vec<ETag>),
+}
+
+/// A body that is pulled as it is sealed.
+pub trait Plaintext: Send {
+    /// The next bytes; `None` after the last.
+    ///
+    /// # Errors
+    /// Whatever ends the upload: a client that left, or was too slow.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Fault>>;
+
+    /// The digests that came after the last byte.
+    ///
+    /// # Errors
+    /// 400 for a trailer that can't be read.
+    fn late_promises(&mut self) -> Result<Vec<Promise>, Fault> {
+        Ok(Vec::new())
+    }
+}
+
+/// What an uploader is told.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Receipt {
+    /// The object's name.
+    pub key: String,
+    /// Plaintext bytes.
+    pub size: u64,
+    /// The entity tag, unquoted.
+    pub etag: String,
+    /// The class.
+    pub class: String,
+    /// The configured name of the key it is sealed under.
+    pub key_id: String,
+    /// CRC-64/NVME of the plaintext, big-endian, base64.
+    pub crc64nvme: String,
+    /// When it became visible, RFC 3339.
+    pub created: String,
+    /// Whether it took the place of another.
+    #[serde(skip)]
+    pub replaced: bool,
+}
+
+impl Objects {
+    /// Seals and stores `upload`; nothing is visible before all of it is, and
+    /// nothing stays of it otherwise.
+    ///
+    /// # Errors
+    /// 400 for a broken promise or name, 412, 413, 503, 504 when the outcome
+    /// couldn't be learnt, 507.
+    pub async fn put(self: &Arc<Self>, upload: Upload) -> Result<Receipt, Fault> {
+        let Ok(slot) = Arc::clone(&self.bounds.uploads.free).try_acquire_owned() else {
+            return Err(Fault::unavailable("too many uploads are under way; try again", Duration::from_secs(5)));
+        };
+        let objects = Arc::clone(self);
+        let begun = Begun::new(self, slot);
+        let task = tokio::spawn(async move {
+            let receipt = objects.seal(upload).await;
+            begun.ended(receipt.as_ref().err());
+            receipt
+        });
+        task.await.unwrap_or_else(|error| Err(Fault::internal(format!("an upload's task ended: {error}"))))
+    }
+
+    async fn seal(&self, mut upload: Upload) -> Result<Receipt, Fault> {
+        let class = &self.class;
+        if upload.length.is_some_and(|length| length > class.max_size) {
+            return Err(self.too_large());
+        }
+        upload.description.check()?;
+        let name = self.name_of(&upload.key);
+        debug_assert!(name.len() <= MAX_NAME);
+        let context = self.context(&upload.key)?;
+        let shared = class.binding == Binding::MessageId;
+        let (condition, lease) =
+            tokio::join!(self.resolve(&name, &upload.condition), self.keys.issue(&context, shared));
+        let (condition, lease) = (condition?, lease.map_err(|failure| key_fault(&failure))?);
+
+        // The id is drawn after the data key is fixed: see the format's page.
+        let id = MessageId::bound(&class.vault, &class.name, upload.key.as_str()).map_err(Fault::internal)?;
+        let draft = Draft { id, context, data_keys: lease.encrypted().to_vec(), frame_length: class.frame_length };
+        let sealer = Sealer::new(draft, lease.key()).map_err(Fault::internal)?;
+        self.learn(&sealer.layout());
+        let attributes = upload.description.seal(class.metadata, &sealer)?;
+        let layout = sealer.layout();
+        let length = upload.length.map(|length| layout.sealed_length(length));
+        let target = Target { name, attributes, condition, id, length };
+
+        let mut parts = Parts {
+            plan: Plan::new(layout, *self.store.rules(), upload.length, self.max_part()),
+            objects: self,
+            target: Some(target),
+            attempt: None,
+            sent: 0,
+        };
+        match self.fill(&mut upload, FrameWriter::new(sealer), &lease, &mut parts).await {
+            Ok((stored, size, crc64)) => Ok(self.receipt(&upload.key, &lease, &stored, size, crc64)),
+            Err(fault) => {
+                parts.abort().await;
+                Err(fault)
+            }
+        }
+    }
+
+    /// Pulls the body through `writer` into parts, to the end.
+    async fn fill(
+        &self,
+        upload: &mut Upload,
+        mut writer: FrameWriter,
+        lease: &Lease,
+        parts: &mut Parts<'_>,
+    ) -> Result<(Stored, u64, [u8; 8]), Fault> {
+        let mut digests = Digesting::new(&upload.promises);
+        // The body is asked for only while there is memory to lay it in.
+        let mut part = Some(parts.first(&mut writer).await?);
+        while let Some(bytes) = std::future::poll_fn(|cx| upload.body.poll_next(cx)).await? {
+            digests.update(&bytes);
+            lease.charge(bytes.len() as u64);
+            let total = writer.plaintext() + bytes.len() as u64;
+            if total > self.class.max_size {
+                return Err(self.too_large());
+            }
+            if upload.length.is_some_and(|length| total > length) {
+                return Err(Fault::bad_request("the body is longer than the request said; nothing was stored"));
+            }
+            let mut rest = &bytes[..];
+            while !rest.is_empty() {
+                let buffer = match &mut part {
+                    Some(buffer) => buffer,
+                    none => none.insert(parts.next(&mut writer).await?),
+                };
+                let taken = writer.write(buffer, rest).map_err(|error| self.seal_fault(error))?;
+                rest = &rest[taken..];
+                // A full part goes at once; the last one of a known length waits
+                // for its final frame, for which it has room.
+                let whole = upload.length == Some(writer.plaintext());
+                if writer.is_full()
+                    && !whole
+                    && let Some(full) = part.take()
+                {
+                    parts.send(full).await?;
+                }
+            }
+        }
+        if upload.length.is_some_and(|length| writer.plaintext() < length) {
+            return Err(Fault::bad_request("the body ended before the length it was said to have; nothing was stored"));
+        }
+        let crc64 = digests.finish(&upload.promises, &upload.body.late_promises()?)?;
+        let mut last = match part {
+            Some(buffer) => buffer,
+            None => self.buffer_within(SLACK, self.bounds.buffer_wait * PATIENCE).await?,
+        };
+        let sealed = writer.finish(&mut last).map_err(|error| self.seal_fault(error))?;
+        let stored = parts.complete(last).await?;
+        Ok((stored, sealed.plaintext, crc64))
+    }
+
+    /// The store's condition for a client's; asks the store what stands there
+    /// where it must, so that a condition that fails is told before the body.
+    pub(super) async fn resolve(&self, name: &str, condition: &WriteCondition) -> Result<Condition, Fault> {
+        if *condition == WriteCondition::None {
+            return Ok(Condition::None);
+        }
+        let there = self.store.stat(name).await.map_err(fault_of)?;
+        match (condition, there) {
+            (WriteCondition::Absent, None) => Ok(Condition::Absent),
+            (WriteCondition::Present, Some(stat)) => Ok(Condition::Matches(stat.etag)),
+            (WriteCondition::OneOf(tags), Some(stat)) if tags.contains(&stat.etag) => {
+                Ok(Condition::Matches(stat.etag))
+            }
+            _ => Err(fault_of(Failure::Precondition)),
+        }
+    }
+
+    fn receipt(&self, key: &ObjectKey, lease: &Lease, stored: &Stored, size: u64, crc64: [u8; 8]) -> Receipt {
+        let class = self.class.name.as_str();
+        self.metrics.sealed_bytes.with_label_values(&[class, lease.name()]).inc_by(size);
+        Receipt {
+            key: key.as_str().to_owned(),
+            size,
+            etag: stored.etag.0.clone(),
+            class: class.to_owned(),
+            key_id: lease.name().to_owned(),
+            crc64nvme: STANDARD.encode(crc64),
+            created: super::rfc3339(SystemTime::now()),
+            replaced: stored.replaced == Some(true),
+        }
+    }
+
+    /// The largest part that the configuration and the memory allow.
+    fn max_part(&self) -> u64 {
+        self.bounds.max_part.min(self.bounds.budget.total() as u64 / 4)
+    }
+
+    fn too_large(&self) -> Fault {
+        Fault::new(
+            Kind::TooLarge,
+            format!("the object is larger than its class allows ({} bytes); nothing was stored", self.class.max_size),
+        )
+    }
+
+    fn seal_fault(&self, error: SealError) -> Fault {
+        match error {
+            SealError::TooLong => self.too_large(),
+            other => Fault::internal(other),
+        }
+    }
+}
+
+/// How an upload falls into parts.
+struct Plan {
+    layout: Layout,
+    rules: store::PartRules,
+    /// Plaintext bytes, where known.
+    length: Option<u64>,
+    max_part: u64,
+}
+
+impl Plan {
+    fn new(layout: Layout, rules: store::PartRules, length: Option<u64>, max_part: u64) -> Self {
+        Self { layout, rules, length, max_part: max_part.min(rules.max).max(rules.min) }
+    }
+
+    /// Frames of part `number`, from 0.
+    fn frames(&self, number: u32) -> u64 {
+        let stride = self.layout.stride();
+        let size = match self.length {
+            // As many parts as there may be must hold the whole.
+            Some(length) => {
+                self.layout.sealed_length(length).div_ceil(u64::from(self.rules.count.max(2) - 1)).max(self.rules.usual)
+            }
+            None => {
+                let doublings = (number / PARTS_A_SIZE).min(32);
+                self.rules.usual.saturating_mul(1 << doublings).min(self.max_part).max(self.rules.usual)
+            }
+        };
+        // Never below the least a part may have.
+        (size / stride).max(self.rules.min.div_ceil(stride)).max(1)
+    }
+
+    /// Bytes of memory for part `number` of `frames` frames, `sent` sealed bytes
+    /// having gone before.
+    fn memory(&self, number: u32, frames: u64, sent: u64) -> u64 {
+        let header = if number == 0 { self.layout.header_length() } else { 0 };
+        let full = header + frames * self.layout.stride() + SLACK;
+        match self.length {
+            Some(length) => full.min(self.layout.sealed_length(length).saturating_sub(sent) + SLACK),
+            None => full,
+        }
+    }
+}
+
+/// The parts of one upload, on their way.
+struct Parts<'a> {
+    plan: Plan,
+    objects: &'a Objects,
+    /// Present until the store has been told of the upload.
+    target: Option<Target>,
+    attempt: Option<Attempt>,
+    sent: u64,
+}
+
+struct Attempt {
+    upload: Box<dyn store::Upload>,
+    parts: u32,
+}
+
+impl Parts<'_> {
+    /// The first part's buffer, with the header in it.
+    async fn first(&mut self, writer: &mut FrameWriter) -> Result<Buffer, Fault> {
+        let mut buffer = self.buffer(0, self.objects.bounds.buffer_wait, writer).await?;
+        buffer.extend_from_slice(writer.sealer().header().as_bytes());
+        Ok(buffer)
+    }
+
+    async fn next(&mut self, writer: &mut FrameWriter) -> Result<Buffer, Fault> {
+        let number = self.attempt.as_ref().map_or(0, |attempt| attempt.parts);
+        if number >= self.plan.rules.count {
+            return Err(Fault::new(
+                Kind::TooLarge,
+                "the object has more parts than the store takes; send its length with it; nothing was stored",
+            ));
+        }
+        self.buffer(number, self.objects.bounds.buffer_wait * PATIENCE, writer).await
+    }
+
+    async fn buffer(&mut self, number: u32, wait: Duration, writer: &mut FrameWriter) -> Result<Buffer, Fault> {
+        let frames = self.plan.frames(number);
+        writer.grant(frames);
+        self.objects.buffer_within(self.plan.memory(number, frames, self.sent), wait).await
+    }
+
+    /// Sends a full part; the store is told of the upload with the first.
+    async fn send(&mut self, part: Buffer) -> Result<(), Fault> {
+        if let Some(target) = self.target.take() {
+            let upload = self.objects.store.begin(target).await.map_err(fault_of)?;
+            self.attempt = Some(Attempt { upload, parts: 0 });
+        }
+        let Some(attempt) = &mut self.attempt else { return Err(Fault::internal("an upload was already over")) };
+        attempt.parts += 1;
+        self.sent += part.len() as u64;
+        attempt.upload.part(part.into_bytes()).await.map_err(fault_of)
+    }
+
+    /// Sends the last part and makes the whole visible.
+    async fn complete(&mut self, last: Buffer) -> Result<Stored, Fault> {
+        if let Some(target) = self.target.take_if(|_| last.len() as u64 <= self.plan.rules.whole) {
+            let target = Target { length: Some(last.len() as u64), ..target };
+            return self.objects.store.put(target, last.into_bytes()).await.map_err(fault_of);
+        }
+        self.send(last).await?;
+        let Some(attempt) = self.attempt.take() else { return Err(Fault::internal("an upload was already over")) };
+        attempt.upload.complete().await.map_err(fault_of)
+    }
+
+    /// Undoes the attempt, if the store knows of one.
+    async fn abort(&mut self) {
+        if let Some(attempt) = self.attempt.take() {
+            attempt.upload.abort().await;
+        }
+    }
+}
+
+/// Counts an upload from its beginning to its end, whatever that is.
+struct Begun {
+    metrics: crate::metrics::Metrics,
+    class: String,
+    since: Instant,
+    outcome: &'static str,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Begun {
+    fn new(objects: &Objects, slot: OwnedSemaphorePermit) -> Self {
+        objects.metrics.uploads_in_flight.inc();
+        Self {
+            metrics: objects.metrics.clone(),
+            class: objects.class.name.clone(),
+            since: Instant::now(),
+            outcome: "lost",
+            _slot: slot,
+        }
+    }
+
+    fn ended(mut self, fault: Option<&Fault>) {
+        self.outcome = match fault.map(Fault::kind) {
+            None => "ok",
+            Some(Kind::BadRequest | Kind::RequestTimeout) => "client",
+            Some(Kind::PreconditionFailed | Kind::Conflict) => "refused",
+            Some(Kind::TooLarge) => "too_large",
+            Some(Kind::NoSpace) => "no_space",
+            Some(Kind::OutcomeUnknown) => "unknown",
+            Some(_) => "failed",
+        };
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        self.metrics.uploads_in_flight.dec();
+        self.metrics.uploads.with_label_values(&[&self.class, self.outcome]).inc();
+        self.metrics.upload_seconds.with_label_values(&[&self.class]).observe(self.since.elapsed().as_secs_f64());
+    }
+}
+
+impl fmt::Debug for Upload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upload").field("key", &self.key).field("length", &self.length).finish_non_exhaustive()
+    }
+}
