@@ -1,0 +1,71 @@
+# One word for each thing done here. CI runs `lint`, `test` and `docs` (.ci/run).
+#
+#   make test CARGO_TEST_FLAGS="--test vectors" TEST_ARGS="--nocapture"
+
+CARGO ?= cargo
+PYTHON ?= python3
+# To every cargo command that builds, e.g. CARGO_FLAGS="--offline".
+CARGO_FLAGS ?=
+CARGO_TEST_FLAGS ?=
+TEST_ARGS ?=
+BENCH_ARGS ?=
+RUN_ARGS ?= dev
+
+CARGO_DENY_VERSION := 0.20.2
+TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
+TOOLS := $(TARGET_DIR)/tools
+# The one on PATH will do at any version; otherwise ours, at the pinned one.
+DENY := $(or $(shell command -v cargo-deny 2>/dev/null),$(TOOLS)/bin/cargo-deny)
+
+SHELL_SCRIPTS := .ci/run $(shell find certs tests docker -name '*.sh' 2>/dev/null)
+PYTHON_SCRIPTS := $(shell find tests -name '*.py' 2>/dev/null)
+
+.DEFAULT_GOAL := help
+.PHONY: run test peers lint fmt clippy deny scripts bench audit docs clean help
+
+run: ## build and run `sealward dev` (RUN_ARGS)
+	$(CARGO) run --locked $(CARGO_FLAGS) -- $(RUN_ARGS)
+
+test: peers ## every test (CARGO_TEST_FLAGS, TEST_ARGS)
+	$(CARGO) test --locked $(CARGO_FLAGS) $(CARGO_TEST_FLAGS) -- $(TEST_ARGS)
+
+peers: ## the official SDK and command line, below target/peers
+	PYTHON="$(PYTHON)" tests/peers/setup.sh
+
+lint: fmt clippy deny scripts ## formatting, clippy, dependencies, scripts
+
+fmt:
+	$(CARGO) fmt --check
+
+clippy:
+	$(CARGO) clippy --locked $(CARGO_FLAGS) --all-targets -- -D warnings
+
+deny: $(DENY)
+	$(DENY) --locked check bans licenses sources
+
+scripts:
+	@for script in $(SHELL_SCRIPTS); do echo "bash -n $$script"; bash -n "$$script" || exit 1; done
+	@# Compiled to a place of its own: no __pycache__ beside the sources.
+	PYTHONPYCACHEPREFIX="$(TARGET_DIR)/pycache" $(PYTHON) -m py_compile $(PYTHON_SCRIPTS)
+
+bench: ## benchmarks (BENCH_ARGS)
+	$(CARGO) bench --locked $(CARGO_FLAGS) $(BENCH_ARGS)
+
+audit: $(DENY) ## known faults of dependencies; needs the advisory database in reach
+	$(DENY) --locked check advisories
+
+docs: ## the documentation, warnings are errors
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --locked $(CARGO_FLAGS)
+
+clean: ## all that was built
+	$(CARGO) clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | \
+		sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 16
+
+# About six minutes on two cores, once.
+$(TOOLS)/bin/cargo-deny:
+	$(CARGO) install --locked --version $(CARGO_DENY_VERSION) --root "$(TOOLS)" \
+		--target-dir "$(TOOLS)/build" cargo-deny
+	rm -rf "$(TOOLS)/build"

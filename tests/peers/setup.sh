@@ -1,0 +1,101 @@
+#!/usr/bin/env bash
+# Lays out the peers the tests check Sealward against, below target/peers/:
+#
+#   esdk      the official AWS Encryption SDK for Python, major version 4, and h2
+#   esdk-cli  the official command line, which stands on SDK 3.x
+#
+# and sees that curl, openssl and h2load are on PATH. Nothing here is part of
+# the product; nothing is written outside target/. Run it as often as you like:
+# it is quick once the pinned requirements have been installed.
+set -euo pipefail
+
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+root="$(cd "$here/../.." && pwd)"
+# Cargo's own variable, so that a shared target directory is shared here as well.
+target="${CARGO_TARGET_DIR:-$root/target}"
+case "$target" in /*) ;; *) target="$root/$target" ;; esac
+peers="$target/peers"
+python="${PYTHON:-python3}"
+
+say() { printf 'peers: %s\n' "$*" >&2; }
+die() { say "$*"; exit 1; }
+
+# --- programs from the distribution -----------------------------------------
+
+missing_packages() {
+    command -v curl >/dev/null || echo curl
+    command -v openssl >/dev/null || echo openssl
+    command -v h2load >/dev/null || echo nghttp2-client
+    # Debian ships the venv module in python3 and the pip it needs elsewhere.
+    "$python" -c 'import venv, ensurepip' 2>/dev/null || echo python3-venv
+}
+
+# A `python3` that isn't Debian's is not mended by Debian's package: then the
+# pip that came with it must do, or its owner must add ensurepip.
+debian_python() { [ "$(command -v "$python" || true)" = /usr/bin/python3 ]; }
+
+ensure_programs() {
+    local packages
+    packages="$(missing_packages | tr '\n' ' ')"
+    [ -z "${packages// /}" ] && return 0
+
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        say "installing by apt-get: $packages"
+        export DEBIAN_FRONTEND=noninteractive
+        # The lists may be there and fresh enough; if not, fetch them and retry.
+        # shellcheck disable=SC2086
+        apt-get install -y -q --no-install-recommends $packages >"$peers/apt.log" 2>&1 </dev/null ||
+            { apt-get update -q >>"$peers/apt.log" 2>&1 </dev/null &&
+              apt-get install -y -q --no-install-recommends $packages >>"$peers/apt.log" 2>&1 </dev/null; } ||
+            { tail -n 20 "$peers/apt.log" >&2; die "apt-get could not install: $packages"; }
+        packages="$(missing_packages | tr '\n' ' ')"
+        [ -z "${packages// /}" ] && return 0
+        if [ "${packages// /}" = python3-venv ] && ! debian_python; then
+            die "$(command -v "$python" || echo "$python") has no ensurepip, and is not the distribution's Python;" \
+                "set PYTHON=/usr/bin/python3, or give it ensurepip"
+        fi
+        die "still missing after apt-get: $packages"
+    fi
+
+    say "missing: $packages"
+    say "  Debian or Ubuntu:  sudo apt-get install $packages"
+    say "  macOS (Homebrew):  brew install curl openssl nghttp2 python@3.11"
+    say "  elsewhere:         curl, openssl, h2load (of nghttp2), and a Python 3 with venv and ensurepip"
+    exit 1
+}
+
+# --- Python environments ----------------------------------------------------
+
+hash_of() { openssl dgst -sha256 -r "$1" | cut -d' ' -f1; }
+
+# environment NAME REQUIREMENTS IMPORT: builds $peers/NAME when its stamp isn't
+# that of the requirements and this Python.
+environment() {
+    local name="$1" requirements="$here/$2" import="$3" dir="$peers/$1" stamp
+    stamp="$(hash_of "$requirements") $("$python" -c 'import sys; print(sys.executable, "%d.%d.%d" % sys.version_info[:3])') $dir"
+    if [ -x "$dir/bin/python" ] && [ "$(cat "$dir/.stamp" 2>/dev/null)" = "$stamp" ]; then
+        return 0
+    fi
+
+    say "building $dir"
+    rm -rf "$dir"
+    "$python" -m venv "$dir" ||
+        die "\`$python -m venv\` failed: this Python lacks ensurepip. Debian: apt-get install python3-venv"
+    # Wheels only: a test's set-up should not run a stranger's build script.
+    # DafnyRuntimePython and base64io are pure Python; all others have wheels.
+    "$dir/bin/python" -m pip install --quiet --disable-pip-version-check --no-input \
+        --only-binary :all: --requirement "$requirements" </dev/null ||
+        die "pip could not install $requirements into $dir (is there a package index in reach?)"
+    "$dir/bin/python" -c "import $import" || die "$dir does not import $import"
+    printf '%s' "$stamp" >"$dir/.stamp"
+}
+
+mkdir -p "$peers"
+# Two test runs at once must not build one environment twice over each other.
+if command -v flock >/dev/null; then
+    exec 9>"$peers/.lock"
+    flock 9
+fi
+ensure_programs
+environment esdk requirements.txt 'aws_encryption_sdk, aws_cryptographic_material_providers.mpl, h2.connection'
+environment esdk-cli requirements-cli.txt 'aws_encryption_sdk_cli'
