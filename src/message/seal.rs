@@ -130,9 +130,10 @@ impl FrameWriter {
     }
 
     /// Lets the writer lay `frames` more regular frames. A buffer for `n` frames
-    /// has `n * (frame length + 32) + 8` bytes, so that the final one fits too.
+    /// has `n * (frame length + 32) + 40` bytes, so that the final one fits even
+    /// where all of them are full and it is empty.
     pub fn grant(&mut self, frames: u64) {
-        self.room += frames;
+        self.room = self.room.saturating_add(frames);
     }
 
     /// Whether everything granted is full.
@@ -148,7 +149,8 @@ impl FrameWriter {
     /// Takes what fits of `plaintext` to the end of `out`; returns how many bytes.
     ///
     /// # Errors
-    /// [`SealError::TooLong`] past the last sequence number.
+    /// [`SealError::TooLong`] past the last sequence number. The message is then
+    /// over, and what was laid into `out` last is plaintext still: drop both.
     pub fn write(&mut self, out: &mut Vec<u8>, plaintext: &[u8]) -> Result<usize, SealError> {
         let frame_length = self.sealer.header.frame_length() as usize;
         let mut rest = plaintext;
@@ -191,5 +193,43 @@ impl FrameWriter {
         debug_assert_eq!(out.len() - begin, self.open + FINAL_FRAME_OVERHEAD as usize);
         self.sealer.seal_final(&mut out[begin..])?;
         Ok(Sealed { plaintext: self.plaintext, sealed: layout.sealed_length(self.plaintext) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::EncryptedDataKey;
+
+    #[test]
+    fn the_last_sequence_number_is_the_final_frames() {
+        let draft = Draft {
+            id: [1; 32].into(),
+            context: EncryptionContext::default(),
+            data_keys: vec![EncryptedDataKey { provider: vec![], info: vec![], ciphertext: vec![] }],
+            frame_length: 4,
+        };
+        let mut sealer = Sealer::new(draft, &Key256::from_slice(&[7; 32]).expect("32 bytes")).expect("valid");
+        sealer.next = frame::MAX_SEQUENCE - 1;
+        let mut writer = FrameWriter::new(sealer);
+        writer.grant(9);
+        let mut out = Vec::new();
+        assert_eq!(writer.write(&mut out, b"four"), Ok(4), "the last regular frame");
+        assert_eq!(writer.write(&mut out, b"and"), Ok(3), "the final frame takes less than a whole one");
+        let end = out.len() - 3 - frame::HEAD;
+        let sealer = FrameWriter { sealer: resealed(&writer.sealer), open: 0, room: 9, plaintext: 0 };
+        writer.finish(&mut out).expect("ends at the last number");
+        assert_eq!(out[end + 4..end + 8], frame::MAX_SEQUENCE.to_be_bytes());
+
+        let mut over = sealer;
+        assert_eq!(over.write(&mut Vec::new(), b"four"), Err(SealError::TooLong), "a whole one more is too long");
+    }
+
+    /// The same state again; outside a test nothing may copy a sealer.
+    fn resealed(sealer: &Sealer) -> Sealer {
+        let key = Key256::from_slice(&[7; 32]).expect("32 bytes");
+        let (_, cipher) = sealer.header.verify(&key).expect("its own key");
+        let keys = MessageKeys::new(&key, sealer.id());
+        Sealer { header: sealer.header.clone(), keys, cipher, next: sealer.next }
     }
 }
