@@ -184,7 +184,7 @@ fn a_regular_frame_is_no_final_frame() {
     dressed = [&last[4..20], &last[24..]].concat();
     refused(&[&head[..], &dressed, &independent::last(&spec, 2, b"")].concat(), Tamper::Frame, 0);
     // And one with the right tag but a wrong length is none either.
-    refused(&[&head[..], &independent::last(&spec, 1, &text[..FRAME + 1])].concat(), Tamper::Frame, 0);
+    refused(&[&head[..], &independent::last(&spec, 1, &text[..=FRAME])].concat(), Tamper::Frame, 0);
     refused(&[&head[..], &independent::last(&spec, 2, &text[..3])].concat(), Tamper::Frame, 0);
     refused(&[&head[..], &independent::regular(&spec, 0, &text[..FRAME])].concat(), Tamper::Frame, 0);
 }

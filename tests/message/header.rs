@@ -108,7 +108,7 @@ fn a_head_over_the_cap_is_never_waited_for() {
     assert_eq!(Header::parse(&head[..head.len() - 1], &tight).expect_err("full").reason, Tamper::Caps);
     assert_eq!(Header::parse(&head, &tight).expect_err("over").reason, Tamper::Caps);
 
-    let long = [7_u8; 0xFFFF];
+    let long = vec![7_u8; 0xFFFF];
     let mut huge = spec(16, false);
     let keys = [(&b"local"[..], &b"first"[..], &long[..])];
     huge.data_keys = &keys;

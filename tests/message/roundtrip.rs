@@ -86,10 +86,10 @@ fn slice(opener: &Opener, message: &[u8], range: Range<u64>) -> Vec<u8> {
         let regular = index < extent.regular;
         let len = if regular { layout.stride() } else { extent.final_length() };
         let mut slot = message[start..start + usize::try_from(len).expect("small")].to_vec();
-        let opened = if regular { opener.open_regular(index, &mut slot) } else { opener.open_final(index, &mut slot) }
+        let place = if regular { opener.open_regular(index, &mut slot) } else { opener.open_final(index, &mut slot) }
             .expect("verifies");
-        assert_eq!(opened.len(), extent.plaintext_of(index) as usize);
-        out.extend_from_slice(&slot[opened]);
+        assert_eq!(place.len(), extent.plaintext_of(index) as usize);
+        out.extend_from_slice(&slot[place]);
     }
     let skip = frames.skip as usize;
     out[skip..skip + usize::try_from(frames.take).expect("small")].to_vec()
@@ -120,7 +120,7 @@ proptest! {
         let opener = opener(&message);
         let (a, b) = (ends.0 % len as u64, ends.1 % len as u64);
         for (first, last) in [(a.min(b), a.max(b)), (0, 0), (0, len as u64 - 1), (len as u64 - 1, len as u64 - 1)] {
-            let expected = &plaintext[usize::try_from(first).unwrap()..=usize::try_from(last).unwrap()];
+            let expected = &plaintext[usize::try_from(first).expect("small")..=usize::try_from(last).expect("small")];
             prop_assert_eq!(slice(&opener, &message, first..last + 1), expected);
         }
     }
