@@ -10,6 +10,9 @@ use crate::{fault::Tamper, secret::Key256};
 /// Content type 2: framed.
 const FRAMED: u8 = 2;
 const COMMITMENT_LEN: usize = 32;
+/// Bytes of a header beside its context and its data keys: version, suite, id,
+/// two counts, content type, frame length, commitment, tag.
+const FIXED_LEN: usize = 1 + 2 + 32 + 2 + 2 + 1 + 4 + COMMITMENT_LEN + TAG_LEN;
 
 /// What a reader allocates for at most.
 #[derive(Clone, Copy, Debug)]
@@ -124,8 +127,10 @@ impl Draft {
         if self.frame_length == 0 || self.frame_length > MAX_FRAME_LENGTH {
             return Err(SealError::FrameLength);
         }
+        // What this writes, its own reader takes: an object over a cap would be lost.
+        let caps = Caps::default();
         let count = u16::try_from(self.data_keys.len()).map_err(|_| SealError::DataKeys)?;
-        if count == 0 || !self.data_keys.iter().all(EncryptedDataKey::fits) {
+        if count == 0 || self.data_keys.len() > caps.data_keys || !self.data_keys.iter().all(EncryptedDataKey::fits) {
             return Err(SealError::DataKeys);
         }
         let context = self.context.encode()?;
@@ -134,7 +139,11 @@ impl Draft {
         let commitment = keys.commitment()?;
 
         let data_keys_len: usize = self.data_keys.iter().map(EncryptedDataKey::encoded_len).sum();
-        let mut raw = Vec::with_capacity(92 + context.len() + data_keys_len);
+        let len = FIXED_LEN + context.len() + data_keys_len;
+        if len > caps.header {
+            return Err(SealError::HeaderSize);
+        }
+        let mut raw = Vec::with_capacity(len);
         raw.push(VERSION);
         raw.extend_from_slice(&SUITE.to_be_bytes());
         raw.extend_from_slice(self.id.as_bytes());

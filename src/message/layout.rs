@@ -63,8 +63,9 @@ impl Layout {
     }
 
     /// Where frame `index` begins, from 0; the final one is no exception.
+    /// Saturates, so that an absurd index lies beyond every message instead of inside one.
     pub fn frame_at(&self, index: u64) -> u64 {
-        self.header + index * self.stride()
+        self.header.saturating_add(index.saturating_mul(self.stride()))
     }
 
     /// How `plaintext` bytes fall into frames as this crate writes them: a
@@ -75,10 +76,11 @@ impl Layout {
         Extent { regular: plaintext / frame, tail: (plaintext % frame) as u32, frame: self.frame }
     }
 
-    /// Sealed bytes of a whole message of `plaintext` bytes.
+    /// Sealed bytes of a whole message of `plaintext` bytes. Saturates: a length
+    /// that a client merely announces must not wrap round to a small one.
     pub fn sealed_length(&self, plaintext: u64) -> u64 {
         let extent = self.split(plaintext);
-        self.frame_at(extent.regular) + extent.final_length()
+        self.frame_at(extent.regular).saturating_add(extent.final_length())
     }
 
     /// How `sealed` bytes in all fall into frames: computed, not proved.

@@ -2,6 +2,7 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use zeroize::Zeroizing;
 
 use super::{Damage, Header, IV_LEN, MessageKeys, SealError, TAG_LEN};
 use crate::{
@@ -33,7 +34,8 @@ pub fn seal_metadata(keys: &MessageKeys, header: &Header, plaintext: &[u8]) -> R
 /// [`Damage`] when it is anything else.
 pub fn open_metadata(keys: &MessageKeys, header: &Header, sealed: &str) -> Result<SecretText, Damage> {
     let damage = |what: &str| Damage::new(Tamper::Metadata, format!("the sealed metadata {what}"));
-    let mut bytes = STANDARD.decode(sealed).map_err(|_| damage("isn't base64"))?;
+    // Opened in place: wiped, for the plaintext stands in it until then.
+    let mut bytes = Zeroizing::new(STANDARD.decode(sealed).map_err(|_| damage("isn't base64"))?);
     let (nonce, rest) = bytes.split_at_mut_checked(IV_LEN).ok_or_else(|| damage("is cut short"))?;
     let mut iv = [0; IV_LEN];
     iv.copy_from_slice(nonce);

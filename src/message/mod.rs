@@ -82,6 +82,8 @@ pub enum SealError {
     Context(&'static str),
     /// No data key, or too many, or a field of one over 65,535 bytes.
     DataKeys,
+    /// The header would be over [`Caps::header`] of a reader with the default caps.
+    HeaderSize,
     /// The frame length is zero or over the cap.
     FrameLength,
     /// The message has more frames than sequence numbers (2^32 − 2).
@@ -98,7 +100,8 @@ impl fmt::Display for SealError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Context(why) => write!(f, "the encryption context can't be used: {why}"),
-            Self::DataKeys => f.write_str("a message takes 1 to 65,535 data keys with fields of at most 65,535 bytes"),
+            Self::DataKeys => f.write_str("a message takes 1 to 16 data keys with fields of at most 65,535 bytes"),
+            Self::HeaderSize => f.write_str("the context and the data keys make a header over 64 KiB"),
             Self::FrameLength => write!(f, "a frame length is 1 to {MAX_FRAME_LENGTH} bytes"),
             Self::TooLong => f.write_str("the message is longer than its frame length allows"),
             Self::Cipher => f.write_str("the cipher refused"),

@@ -100,12 +100,13 @@ pub(super) fn be32(bytes: &[u8]) -> u32 {
 }
 
 fn sequence(index: u64) -> Result<u32, Damage> {
-    u32::try_from(index + 1)
-        .ok()
+    index
+        .checked_add(1)
+        .and_then(|sequence| u32::try_from(sequence).ok())
         .filter(|sequence| *sequence <= frame::MAX_SEQUENCE)
         .ok_or_else(|| bad(index, "is past the last sequence number"))
 }
 
 fn bad(index: u64, what: &str) -> Damage {
-    Damage::new(Tamper::Frame, format!("frame {} {what}", index + 1))
+    Damage::new(Tamper::Frame, format!("frame {} {what}", index.saturating_add(1)))
 }

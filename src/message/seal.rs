@@ -65,12 +65,12 @@ impl Sealer {
         metadata::seal_metadata(&self.keys, &self.header, plaintext)
     }
 
-    /// Seals the next regular frame in place. `slot` is the whole frame; its
-    /// plaintext stands after the first sixteen bytes.
+    /// Seals the next regular frame into `slot`, which is the whole frame. Its
+    /// plaintext is what stands after the first sixteen bytes, and then `rest`.
     ///
     /// # Errors
     /// [`SealError::TooLong`] past the last sequence number.
-    fn seal_regular(&mut self, slot: &mut [u8]) -> Result<(), SealError> {
+    fn seal_regular(&mut self, slot: &mut [u8], rest: &[u8]) -> Result<(), SealError> {
         let sequence = self.next;
         // The last number is kept for the final frame.
         if sequence >= frame::MAX_SEQUENCE {
@@ -78,13 +78,13 @@ impl Sealer {
         }
         self.next += 1;
         let iv = frame::iv(sequence);
-        let (head, rest) = slot.split_at_mut(frame::HEAD);
-        let (plaintext, tag) = rest.split_at_mut(self.header.frame_length() as usize);
+        let frame_length = self.header.frame_length();
+        let (head, body) = slot.split_at_mut(frame::HEAD);
+        let (here, into) = body.split_at_mut(frame_length as usize - rest.len());
         head[..4].copy_from_slice(&sequence.to_be_bytes());
         head[4..].copy_from_slice(&iv);
-        let aad = FrameAad::new(self.id(), Kind::Regular, sequence, plaintext.len() as u64);
-        tag.copy_from_slice(&self.cipher.seal(iv, aad.as_slice(), plaintext)?);
-        Ok(())
+        let aad = FrameAad::new(self.id(), Kind::Regular, sequence, u64::from(frame_length));
+        self.cipher.seal_onto(iv, aad.as_slice(), here, rest, into)
     }
 
     /// Seals the final frame in place, and ends the message. `slot` is the whole
@@ -107,8 +107,8 @@ impl Sealer {
 }
 
 /// Lays plaintext straight to where it is sealed, and seals each frame that is
-/// full. One copy of each byte, into a buffer that the caller owns and empties
-/// between frames.
+/// full. At most one copy of each byte, into a buffer that the caller owns and
+/// empties between frames; none of what completes a frame.
 pub struct FrameWriter {
     sealer: Sealer,
     /// Plaintext bytes of the frame that is open now.
@@ -130,9 +130,10 @@ impl FrameWriter {
     }
 
     /// Lets the writer lay `frames` more regular frames. A buffer for `n` frames
-    /// has `n * (frame length + 32) + 8` bytes, so that the final one fits too.
+    /// has `n * (frame length + 32) + 40` bytes, so that the final one fits even
+    /// where all of them are full and it is empty.
     pub fn grant(&mut self, frames: u64) {
-        self.room += frames;
+        self.room = self.room.saturating_add(frames);
     }
 
     /// Whether everything granted is full.
@@ -148,7 +149,8 @@ impl FrameWriter {
     /// Takes what fits of `plaintext` to the end of `out`; returns how many bytes.
     ///
     /// # Errors
-    /// [`SealError::TooLong`] past the last sequence number.
+    /// [`SealError::TooLong`] past the last sequence number. The message is then
+    /// over, and what was laid into `out` last is plaintext still: drop both.
     pub fn write(&mut self, out: &mut Vec<u8>, plaintext: &[u8]) -> Result<usize, SealError> {
         let frame_length = self.sealer.header.frame_length() as usize;
         let mut rest = plaintext;
@@ -156,17 +158,20 @@ impl FrameWriter {
             if self.open == 0 {
                 out.extend_from_slice(&[0; frame::HEAD]);
             }
-            let (now, later) = rest.split_at(rest.len().min(frame_length - self.open));
-            out.extend_from_slice(now);
-            self.open += now.len();
+            let missing = frame_length - self.open;
+            let Some((now, later)) = rest.split_at_checked(missing) else {
+                out.extend_from_slice(rest);
+                self.open += rest.len();
+                rest = &[];
+                break;
+            };
+            // What completes a frame is sealed from where it stands, without a copy.
+            out.resize(out.len() + missing + TAG_LEN, 0);
+            let start = out.len() - (frame_length + FRAME_OVERHEAD as usize);
+            self.sealer.seal_regular(&mut out[start..], now)?;
             rest = later;
-            if self.open == frame_length {
-                out.extend_from_slice(&[0; TAG_LEN]);
-                let start = out.len() - (frame_length + FRAME_OVERHEAD as usize);
-                self.sealer.seal_regular(&mut out[start..])?;
-                self.open = 0;
-                self.room -= 1;
-            }
+            self.open = 0;
+            self.room -= 1;
         }
         let taken = plaintext.len() - rest.len();
         self.plaintext += taken as u64;
@@ -191,5 +196,43 @@ impl FrameWriter {
         debug_assert_eq!(out.len() - begin, self.open + FINAL_FRAME_OVERHEAD as usize);
         self.sealer.seal_final(&mut out[begin..])?;
         Ok(Sealed { plaintext: self.plaintext, sealed: layout.sealed_length(self.plaintext) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::EncryptedDataKey;
+
+    #[test]
+    fn the_last_sequence_number_is_the_final_frames() {
+        let draft = Draft {
+            id: [1; 32].into(),
+            context: EncryptionContext::default(),
+            data_keys: vec![EncryptedDataKey { provider: vec![], info: vec![], ciphertext: vec![] }],
+            frame_length: 4,
+        };
+        let mut sealer = Sealer::new(draft, &Key256::from_slice(&[7; 32]).expect("32 bytes")).expect("valid");
+        sealer.next = frame::MAX_SEQUENCE - 1;
+        let mut writer = FrameWriter::new(sealer);
+        writer.grant(9);
+        let mut out = Vec::new();
+        assert_eq!(writer.write(&mut out, b"four"), Ok(4), "the last regular frame");
+        assert_eq!(writer.write(&mut out, b"and"), Ok(3), "the final frame takes less than a whole one");
+        let end = out.len() - 3 - frame::HEAD;
+        let sealer = FrameWriter { sealer: resealed(&writer.sealer), open: 0, room: 9, plaintext: 0 };
+        writer.finish(&mut out).expect("ends at the last number");
+        assert_eq!(out[end + 4..end + 8], frame::MAX_SEQUENCE.to_be_bytes());
+
+        let mut over = sealer;
+        assert_eq!(over.write(&mut Vec::new(), b"four"), Err(SealError::TooLong), "a whole one more is too long");
+    }
+
+    /// The same state again; outside a test nothing may copy a sealer.
+    fn resealed(sealer: &Sealer) -> Sealer {
+        let key = Key256::from_slice(&[7; 32]).expect("32 bytes");
+        let (_, cipher) = sealer.header.verify(&key).expect("its own key");
+        let keys = MessageKeys::new(&key, sealer.id());
+        Sealer { header: sealer.header.clone(), keys, cipher, next: sealer.next }
     }
 }

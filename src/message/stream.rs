@@ -19,20 +19,32 @@ pub struct StreamOpener {
     index: u64,
     plaintext: u64,
     done: bool,
+    /// Damage was found: nothing that comes after it counts.
+    over: bool,
 }
 
 impl StreamOpener {
     /// Begins after the header of `opener`'s message.
     pub fn new(opener: Opener) -> Self {
-        Self { opener, pending: Vec::new(), held: Vec::new(), index: 0, plaintext: 0, done: false }
+        Self { opener, pending: Vec::new(), held: Vec::new(), index: 0, plaintext: 0, done: false, over: false }
     }
 
     /// Takes the next sealed bytes; appends what is verified, and no longer held
     /// back, to `out`.
     ///
     /// # Errors
-    /// [`Damage`]; the message is then over, and nothing more may be pushed.
-    pub fn push(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Damage> {
+    /// [`Damage`]; the message is then over, and neither [`Self::push`] nor
+    /// [`Self::finish`] succeeds again.
+    pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Damage> {
+        if self.over {
+            return Err(Damage::new(Tamper::Frame, "the message was found damaged before"));
+        }
+        let taken = self.take(bytes, out);
+        self.over = taken.is_err();
+        taken
+    }
+
+    fn take(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Damage> {
         while !bytes.is_empty() {
             if self.done {
                 return Err(Damage::new(Tamper::Trailing, "bytes follow the final frame"));
@@ -52,9 +64,11 @@ impl StreamOpener {
     /// Ends the message, and returns its plaintext's length in bytes.
     ///
     /// # Errors
-    /// [`Damage`] when the final frame never came.
+    /// [`Damage`] when the final frame never came, or damage was found before.
     pub fn finish(self) -> Result<u64, Damage> {
-        if self.done {
+        if self.over {
+            Err(Damage::new(Tamper::Frame, "the message was found damaged before"))
+        } else if self.done {
             Ok(self.plaintext)
         } else {
             Err(Damage::new(Tamper::Length, "the message ends before its final frame"))
@@ -68,7 +82,7 @@ impl StreamOpener {
             return Ok(4);
         }
         if be32(&self.pending) != frame::END {
-            return Ok((frame_length + FRAME_OVERHEAD) as usize);
+            return Ok(frame_length as usize + FRAME_OVERHEAD as usize);
         }
         if self.pending.len() < frame::FINAL_HEAD {
             return Ok(frame::FINAL_HEAD);
@@ -77,7 +91,7 @@ impl StreamOpener {
         if len > frame_length {
             return Err(Damage::new(Tamper::Frame, "the final frame claims more than a frame's length"));
         }
-        Ok((len + FINAL_FRAME_OVERHEAD) as usize)
+        Ok(len as usize + FINAL_FRAME_OVERHEAD as usize)
     }
 
     fn frame(&mut self, out: &mut Vec<u8>) -> Result<(), Damage> {
