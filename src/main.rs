@@ -1,3 +1,7 @@
-//! The binary: see [`sealward::cli`].
+//! The binary: arguments in, exit code out. Everything else is in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sealward::cli::main()
+}

@@ -120,6 +120,14 @@ impl TokenFile {
         })
     }
 
+    /// Whether `text` is a token of this file that is good now.
+    pub fn knows(&self, text: &str) -> bool {
+        let Some(token) = Token::parse(text) else { return false };
+        self.look_up(token.id()).is_some_and(|record| {
+            self.key.matches(&token, &record) && record.expires.is_none_or(|expires| expires > super::unix_now())
+        })
+    }
+
     /// Every token, by name.
     ///
     /// # Errors

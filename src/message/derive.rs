@@ -77,21 +77,6 @@ impl Cipher {
         Ok(own)
     }
 
-    /// Seals `here` in place and `rest`, which goes on after it, into `into`,
-    /// followed by the tag.
-    pub(super) fn seal_onto(
-        &self,
-        iv: [u8; IV_LEN],
-        aad: &[u8],
-        here: &mut [u8],
-        rest: &[u8],
-        into: &mut [u8],
-    ) -> Result<(), SealError> {
-        self.0
-            .seal_in_place_scatter(Nonce::assume_unique_for_key(iv), Aad::from(aad), here, rest, into)
-            .map_err(|_| SealError::Cipher)
-    }
-
     /// Opens `bytes`, ciphertext then tag, in place. `None`: it doesn't verify,
     /// and what `bytes` holds then is nobody's plaintext.
     pub(super) fn open<'a>(&self, iv: [u8; IV_LEN], aad: &[u8], bytes: &'a mut [u8]) -> Option<&'a mut [u8]> {

@@ -65,31 +65,45 @@ impl Sealer {
         metadata::seal_metadata(&self.keys, &self.header, plaintext)
     }
 
-    /// Seals the next regular frame into `slot`, which is the whole frame. Its
-    /// plaintext is what stands after the first sixteen bytes, and then `rest`.
+    /// Seals the next regular frame in place. `slot` is the whole frame, `frame
+    /// length + 32` bytes; its plaintext stands after the first sixteen.
     ///
     /// # Errors
-    /// [`SealError::TooLong`] past the last sequence number.
-    fn seal_regular(&mut self, slot: &mut [u8], rest: &[u8]) -> Result<(), SealError> {
+    /// [`SealError::TooLong`] past the last sequence number,
+    /// [`SealError::FrameLength`] for a slot of another size.
+    pub fn seal_regular(&mut self, slot: &mut [u8]) -> Result<(), SealError> {
         let sequence = self.next;
         // The last number is kept for the final frame.
         if sequence >= frame::MAX_SEQUENCE {
             return Err(SealError::TooLong);
         }
+        let frame_length = self.header.frame_length();
+        if slot.len() as u64 != u64::from(frame_length) + u64::from(FRAME_OVERHEAD) {
+            return Err(SealError::FrameLength);
+        }
+        // Spent whatever comes: no number seals two plaintexts.
         self.next += 1;
         let iv = frame::iv(sequence);
-        let frame_length = self.header.frame_length();
         let (head, body) = slot.split_at_mut(frame::HEAD);
-        let (here, into) = body.split_at_mut(frame_length as usize - rest.len());
+        let (plaintext, tag) = body.split_at_mut(frame_length as usize);
         head[..4].copy_from_slice(&sequence.to_be_bytes());
         head[4..].copy_from_slice(&iv);
         let aad = FrameAad::new(self.id(), Kind::Regular, sequence, u64::from(frame_length));
-        self.cipher.seal_onto(iv, aad.as_slice(), here, rest, into)
+        tag.copy_from_slice(&self.cipher.seal(iv, aad.as_slice(), plaintext)?);
+        Ok(())
     }
 
     /// Seals the final frame in place, and ends the message. `slot` is the whole
-    /// frame; its plaintext stands after the first twenty-four bytes.
-    fn seal_final(self, slot: &mut [u8]) -> Result<(), SealError> {
+    /// frame, `n + 40` bytes; its plaintext stands after the first twenty-four, and
+    /// is shorter than a regular frame's.
+    ///
+    /// # Errors
+    /// [`SealError::FrameLength`] for a slot of another size.
+    pub fn seal_final(self, slot: &mut [u8]) -> Result<(), SealError> {
+        let room = slot.len().checked_sub(FINAL_FRAME_OVERHEAD as usize).ok_or(SealError::FrameLength)?;
+        if room >= self.header.frame_length() as usize {
+            return Err(SealError::FrameLength);
+        }
         let sequence = self.next;
         let iv = frame::iv(sequence);
         let (head, rest) = slot.split_at_mut(frame::FINAL_HEAD);
@@ -107,8 +121,8 @@ impl Sealer {
 }
 
 /// Lays plaintext straight to where it is sealed, and seals each frame that is
-/// full. At most one copy of each byte, into a buffer that the caller owns and
-/// empties between frames; none of what completes a frame.
+/// full. One copy of each byte, into a buffer that the caller owns and empties
+/// between frames.
 pub struct FrameWriter {
     sealer: Sealer,
     /// Plaintext bytes of the frame that is open now.
@@ -158,20 +172,17 @@ impl FrameWriter {
             if self.open == 0 {
                 out.extend_from_slice(&[0; frame::HEAD]);
             }
-            let missing = frame_length - self.open;
-            let Some((now, later)) = rest.split_at_checked(missing) else {
-                out.extend_from_slice(rest);
-                self.open += rest.len();
-                rest = &[];
-                break;
-            };
-            // What completes a frame is sealed from where it stands, without a copy.
-            out.resize(out.len() + missing + TAG_LEN, 0);
-            let start = out.len() - (frame_length + FRAME_OVERHEAD as usize);
-            self.sealer.seal_regular(&mut out[start..], now)?;
+            let (now, later) = rest.split_at(rest.len().min(frame_length - self.open));
+            out.extend_from_slice(now);
+            self.open += now.len();
             rest = later;
-            self.open = 0;
-            self.room -= 1;
+            if self.open == frame_length {
+                out.extend_from_slice(&[0; TAG_LEN]);
+                let start = out.len() - (frame_length + FRAME_OVERHEAD as usize);
+                self.sealer.seal_regular(&mut out[start..])?;
+                self.open = 0;
+                self.room -= 1;
+            }
         }
         let taken = plaintext.len() - rest.len();
         self.plaintext += taken as u64;

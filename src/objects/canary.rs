@@ -53,6 +53,15 @@ impl Objects {
         proof.map_err(|(step, what)| failed(step)(what)).and(removed)
     }
 
+    /// Asks the store for a name that isn't there: whether it answers at all.
+    ///
+    /// # Errors
+    /// Whatever the store says instead.
+    pub async fn probe(&self) -> Result<(), Fault> {
+        let name = self.name_of(&ObjectKey::reserved("probe"));
+        self.store.stat(&name).await.map(|_| ()).map_err(super::fault_of)
+    }
+
     async fn prove_canary(self: &Arc<Self>, key: &ObjectKey, text: &str) -> Result<(), (&'static str, String)> {
         let name = self.name_of(key);
         let reading = self.store.read(&name, Span::Whole, None).await;

@@ -17,14 +17,15 @@ use tokio::sync::Semaphore;
 
 use crate::{
     budget::Budget,
-    config::{Binding, Class, Metadata},
+    config::Class,
     fault::Fault,
     keys::DataKeys,
-    message::{EncryptionContext, Layout},
+    message::Layout,
     metrics::Metrics,
     store::{Failure, Store},
 };
 
+mod bound;
 mod canary;
 mod description;
 mod digests;
@@ -35,6 +36,7 @@ mod preconditions;
 mod upload;
 mod verified;
 
+pub use bound::{check_bound, context_of};
 pub use canary::CanaryError;
 pub use description::{Description, STORED_HEADERS};
 pub use digests::{Algorithm, Promise, Promises};
@@ -43,15 +45,6 @@ pub use list::{Entry, Listing};
 pub use name::{MAX_NAME, ObjectKey};
 pub use preconditions::{ETagList, Preconditions, Verdict};
 pub use upload::{Plaintext, Receipt, Upload, WriteCondition};
-
-/// A `context` entry: the class's name.
-const CLASS: &str = "sealward-class";
-/// A `context` entry: the logical place, so that a copy in another bucket still opens.
-const VAULT: &str = "sealward-vault";
-/// A `context` entry: whether metadata is sealed too.
-const META: &str = "sealward-meta";
-/// A `context` entry, exactly when the class's binding is strict: the object's key.
-const KEY: &str = "sealward-key";
 
 /// One class at work.
 pub struct Objects {
@@ -138,23 +131,6 @@ impl Objects {
     /// The name in the store.
     fn name_of(&self, key: &ObjectKey) -> String {
         format!("{}{}", self.class.prefix, key.as_str())
-    }
-
-    /// What a message of object `key` says of itself, written under the class's present name.
-    fn context(&self, key: &ObjectKey) -> Result<EncryptionContext, Fault> {
-        self.context_as(&self.class.name, key)
-    }
-
-    fn context_as(&self, class: &str, key: &ObjectKey) -> Result<EncryptionContext, Fault> {
-        let meta = match self.class.metadata {
-            Metadata::Sealed => "sealed",
-            Metadata::Plain => "plain",
-        };
-        let mut pairs = vec![(CLASS, class), (VAULT, self.class.vault.as_str()), (META, meta)];
-        if self.class.binding == Binding::Strict {
-            pairs.push((KEY, key.as_str()));
-        }
-        EncryptionContext::new(pairs).map_err(Fault::internal)
     }
 
     fn guess(&self) -> usize {

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    Description, ObjectKey, Objects, Promise, Promises, digests::Digesting, fault_of, key_fault, name::MAX_NAME,
+    Description, ObjectKey, Objects, Promise, Promises, context_of, digests::Digesting, fault_of, key_fault, name::MAX_NAME,
 };
 use crate::{
     budget::Buffer,
@@ -132,7 +132,7 @@ impl Objects {
         upload.description.check()?;
         let name = self.name_of(&upload.key);
         debug_assert!(name.len() <= MAX_NAME);
-        let context = self.context(&upload.key)?;
+        let context = context_of(class, &upload.key).map_err(Fault::internal)?;
         let shared = class.binding == Binding::MessageId;
         let (condition, lease) =
             tokio::join!(self.resolve(&name, &upload.condition), self.keys.issue(&context, shared));

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{CLASS, Description, KEY, ObjectKey, Objects, VAULT, description};
+use super::{Description, ObjectKey, Objects, check_bound, description};
 use crate::{
     fault::{Fault, Tamper},
     keys::OpenFailure,
@@ -65,7 +65,7 @@ impl Objects {
     /// Whatever can be judged without the data key is judged before it is asked for.
     pub(super) async fn believe(&self, key: &ObjectKey, stat: Stat, head: &[u8]) -> Result<Verified, Fault> {
         let header = parse(head, &stat.attributes).map_err(damaged)?;
-        self.check_binding(key, &header).map_err(damaged)?;
+        check_bound(&self.class, key, &header).map_err(damaged)?;
         let opened = self.keys.open(header.data_keys(), header.context()).await.map_err(|failure| match failure {
             OpenFailure::Damage(damage) => damaged(damage),
             OpenFailure::Away(failure) => super::key_fault(&failure),
@@ -76,32 +76,6 @@ impl Objects {
             Description::open(self.class.metadata, &stat.attributes, &opener).map_err(damaged)?;
         self.learn(&opener.layout());
         Ok(Verified { opener, key_name: opened.name, description, extent, stat })
-    }
-
-    /// The context and the id must be this very object's.
-    fn check_binding(&self, key: &ObjectKey, header: &Header) -> Result<(), Damage> {
-        let claimed = header.context().value(CLASS).unwrap_or_default();
-        let names = std::iter::once(&self.class.name).chain(&self.class.read_names);
-        let Some(class) = names.into_iter().find(|name| *name == claimed) else {
-            return Err(Damage::new(Tamper::Context, "the encryption context names another class, or none"));
-        };
-        let expected = self
-            .context_as(class, key)
-            .map_err(|_| Damage::new(Tamper::Context, "the object's name can't stand in a context"))?;
-        if *header.context() != expected {
-            let which = [VAULT, super::META, KEY]
-                .into_iter()
-                .find(|name| header.context().value(name) != expected.value(name))
-                .unwrap_or("another entry");
-            return Err(Damage::new(Tamper::Context, format!("the encryption context is not the class's: {which}")));
-        }
-        if !header.id().is_bound_to(&self.class.vault, class, key.as_str()) {
-            return Err(Damage::new(
-                Tamper::MessageId,
-                "the message id is not bound to this vault, class and name: moved, copied or renamed",
-            ));
-        }
-        Ok(())
     }
 }
 

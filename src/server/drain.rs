@@ -47,7 +47,7 @@ impl Stopper {
 
 /// Resolves once `stop` has come to `stage`. A sender that is gone has come to
 /// [`Stop::Drain`], and never to [`Stop::Cut`].
-pub(super) async fn reached(stop: &mut watch::Receiver<Stop>, stage: Stop) {
+pub async fn reached(stop: &mut watch::Receiver<Stop>, stage: Stop) {
     let gone = stop.wait_for(|now| *now >= stage).await.is_err();
     if gone && stage == Stop::Cut {
         std::future::pending::<()>().await;

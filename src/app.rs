@@ -1,0 +1,235 @@
+//! The only place that knows every room: from a configuration to a running whole.
+//!
+//! [`App::build`] is the order in which things come alive, in one function.
+
+use std::{collections::HashMap, fmt, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+
+use crate::{
+    budget::Budget,
+    config::{CertificateSource, Class, Config, KeyProvider as ProviderConfig, Place},
+    gateway::Gateway,
+    identity::{TokenFile, TokenStore},
+    keys::{
+        DataKeys, Unwrapped,
+        local::{Keyring, LocalKeys, SERVER_BLOCK},
+    },
+    metrics::Metrics,
+    objects::{Bounds, Objects, Slots},
+    server::{
+        Drained, Front, Server, Stop,
+        drain::reached,
+        admin::{Admin, Readiness},
+    },
+    store::{Store, fs::FsStore},
+    tls,
+};
+
+/// How often keys past their time are forgotten.
+const SWEEP: Duration = Duration::from_secs(10);
+/// How often the stores are asked whether they are there; `/readyz` tells what was last found.
+const PROBE: Duration = Duration::from_secs(15);
+
+/// Everything, alive but not yet serving.
+pub struct App {
+    server: Server,
+    admin: Admin,
+    gateway: Gateway,
+    classes: Classes,
+    certificates: Vec<tls::files::Watch>,
+    readiness: watch::Sender<Readiness>,
+    uploads: Slots,
+    drain_timeout: Duration,
+}
+
+/// The classes by name.
+pub type Classes = HashMap<String, Arc<Objects>>;
+
+/// Why nothing starts: which part, and what is wrong with it.
+#[derive(Debug)]
+pub struct StartError {
+    part: String,
+    what: String,
+}
+
+impl App {
+    /// Builds everything that `config` describes, proves each class by its canary,
+    /// and binds every socket. Within a Tokio runtime.
+    ///
+    /// # Errors
+    /// [`StartError`] names the part and the mend.
+    pub async fn build(config: Config) -> Result<Self, StartError> {
+        let metrics = Metrics::new().map_err(StartError::of("metrics"))?;
+        match crate::server::files::raise_file_limit() {
+            Ok(limit) => tracing::info!(limit, "file descriptors"),
+            Err(error) => tracing::warn!(%error, "the soft file limit stays as it is"),
+        }
+        let uploads = Slots::new(config.limits.uploads);
+        let bounds = Bounds {
+            budget: Budget::new(config.limits.buffer_memory),
+            buffer_wait: config.limits.buffer_wait,
+            max_part: config.limits.max_part,
+            send_idle: config.limits.send_idle_timeout,
+            uploads: uploads.clone(),
+        };
+        let budget = bounds.budget.clone();
+        let classes = classes(&config, &bounds, &metrics)?;
+        for objects in classes.values() {
+            objects.canary().await.map_err(StartError::of("canary"))?;
+        }
+        let tokens = tokens(&config)?;
+        let gateway = Gateway::new(&config, &classes, tokens, metrics.clone())
+            .map_err(|class| StartError::new("routes", format!("there is no class `{class}`")))?;
+
+        let mut fronts = Vec::new();
+        let mut certificates = Vec::new();
+        for listener in &config.listeners {
+            let CertificateSource::Files { cert, key, refresh } = &listener.tls.source;
+            let name = listener.bind.to_string();
+            let (slot, watch) = tls::files::open(&name, cert, key, *refresh, metrics.clone())
+                .map_err(StartError::of(&format!("the certificate of listener {name}")))?;
+            let tls = tls::server_config(slot, listener.tls.policy).map_err(StartError::of("tls"))?;
+            fronts.push(Front { bind: listener.bind, tls });
+            certificates.push(watch);
+        }
+        let (readiness, ready) = watch::channel(Readiness::Ready { degraded: vec![] });
+        let server = Server::bind(fronts, config.limits.clone(), metrics.clone()).map_err(StartError::of("listener"))?;
+        let gauges = move |metrics: &Metrics| {
+            let bytes = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+            metrics.buffer_memory.with_label_values(&["used"]).set(bytes(budget.in_use()));
+            metrics.buffer_memory.with_label_values(&["total"]).set(bytes(budget.total()));
+        };
+        let admin = Admin::bind(config.admin.bind, config.limits.clone(), metrics.clone(), ready, gauges)
+            .map_err(StartError::of("admin"))?;
+        let drain_timeout = config.limits.drain_timeout;
+        Ok(Self { server, admin, gateway, classes, certificates, readiness, uploads, drain_timeout })
+    }
+
+    /// Where clients come in.
+    pub fn local_addrs(&self) -> Vec<SocketAddr> {
+        self.server.local_addrs()
+    }
+
+    /// Where metrics and health are.
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.admin.local_addr()
+    }
+
+    /// Serves until `stop` says so, then lets requests and uploads finish within
+    /// the drain's time. `reload` is raised to have certificates looked at at once.
+    pub async fn run(self, stop: watch::Receiver<Stop>, reload: watch::Receiver<u64>) -> Drained {
+        let Self { server, admin, gateway, classes, certificates, readiness, uploads, drain_timeout } = self;
+        let mut background = tokio::task::JoinSet::new();
+        for certificate in certificates {
+            background.spawn(certificate.run(reload.clone()));
+        }
+        background.spawn(async move { match admin.serve().await {} });
+        background.spawn(keep(classes, readiness, stop.clone()));
+        let mut cut = stop.clone();
+        let drained = server.serve(gateway, stop).await;
+        // An upload's task outlives its connection: it finishes, or undoes what it began.
+        tokio::select! {
+            () = uploads.drained() => {}
+            () = tokio::time::sleep(drain_timeout) => {
+                tracing::warn!(uploads = uploads.in_use(), "uploads were still under way at the end of the drain");
+            }
+            () = reached(&mut cut, Stop::Cut) => {}
+        }
+        drained
+    }
+}
+
+/// The classes of `config` at work: stores opened, keys read.
+///
+/// # Errors
+/// [`StartError`] names the class.
+pub fn classes(config: &Config, bounds: &Bounds, metrics: &Metrics) -> Result<Classes, StartError> {
+    let Some(keys) = &config.keys else { return Ok(Classes::new()) };
+    let ProviderConfig::Local { keyring } = &keys.provider;
+    let keyring = Arc::new(Keyring::load(keyring, SERVER_BLOCK).map_err(StartError::of("keys"))?);
+    let unwrapped = Unwrapped::new(&keys.cache);
+    let mut stores: HashMap<&Path, Arc<dyn Store>> = HashMap::new();
+    let mut classes = Classes::new();
+    for class in &config.classes {
+        let part = format!("class `{}`", class.name);
+        let Place::Directory(directory) = &class.place;
+        let store = match stores.get(directory.as_path()) {
+            Some(store) => Arc::clone(store),
+            None => {
+                let store: Arc<dyn Store> =
+                    Arc::new(FsStore::open(directory, metrics.clone()).map_err(StartError::of(&part))?);
+                stores.insert(directory, Arc::clone(&store));
+                store
+            }
+        };
+        let provider = Arc::new(local_keys(&keyring, class).map_err(StartError::of(&part))?);
+        let data_keys = DataKeys::new(&class.name, provider, keys.cache, unwrapped.clone(), metrics.clone());
+        let objects = Objects::new(class.clone(), store, Arc::new(data_keys), bounds.clone(), metrics.clone());
+        classes.insert(class.name.clone(), Arc::new(objects));
+    }
+    Ok(classes)
+}
+
+/// What `class` may seal and open under, of `keyring`.
+///
+/// # Errors
+/// When the class names a key that the keyring hasn't got.
+pub fn local_keys(keyring: &Arc<Keyring>, class: &Class) -> Result<LocalKeys, crate::keys::local::KeyringError> {
+    keyring.view(class.write_key.as_deref(), class.read_keys.as_deref())
+}
+
+fn tokens(config: &Config) -> Result<Option<Arc<dyn TokenStore>>, StartError> {
+    let Some(path) = &config.identity.tokens else { return Ok(None) };
+    let tokens = TokenFile::open(path, false).map_err(|error| {
+        StartError::new("identity", format!("{error}\n  help: `sealward token new NAME --config …` makes the first token"))
+    })?;
+    Ok(Some(Arc::new(tokens)))
+}
+
+/// Background work: ends the time of keys, and asks the stores whether they are there.
+async fn keep(classes: Classes, readiness: watch::Sender<Readiness>, mut stop: watch::Receiver<Stop>) {
+    let mut sweep = tokio::time::interval(SWEEP);
+    let mut probe = tokio::time::interval(PROBE);
+    loop {
+        tokio::select! {
+            _ = sweep.tick() => classes.values().for_each(|objects| objects.sweep()),
+            _ = probe.tick() => {
+                let mut reasons = Vec::new();
+                for (name, objects) in &classes {
+                    if let Err(fault) = objects.probe().await {
+                        tracing::error!(class = name, %fault, "the store doesn't answer");
+                        reasons.push(format!("the store of class {name} doesn't answer"));
+                    }
+                }
+                readiness.send_replace(if reasons.is_empty() {
+                    Readiness::Ready { degraded: vec![] }
+                } else {
+                    Readiness::NotReady { reasons }
+                });
+            }
+            () = reached(&mut stop, Stop::Drain) => {
+                readiness.send_replace(Readiness::NotReady { reasons: vec!["stopping".into()] });
+                return;
+            }
+        }
+    }
+}
+
+impl StartError {
+    fn new(part: impl Into<String>, what: impl Into<String>) -> Self {
+        Self { part: part.into(), what: what.into() }
+    }
+
+    fn of<E: fmt::Display>(part: &str) -> impl FnOnce(E) -> Self + use<'_, E> {
+        move |error| Self::new(part, error.to_string())
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.part, self.what)
+    }
+}
+
+impl std::error::Error for StartError {}

@@ -1,0 +1,66 @@
+//! `token`: access tokens, made and ended.
+
+use std::{
+    path::PathBuf,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use super::{
+    Failure,
+    args::{TokenArgs, TokenCommand},
+    output,
+};
+use crate::{
+    config::Config,
+    identity::{Grant, TokenFile, TokenRecord},
+};
+
+pub(super) fn run(args: &TokenArgs) -> Result<(), Failure> {
+    let path = path_of(args)?;
+    match &args.command {
+        TokenCommand::New { name, class, allow, expires } => {
+            let file = TokenFile::open(&path, true).map_err(Failure::new)?;
+            let grant = Grant { classes: class.iter().cloned().collect(), actions: allow.iter().copied().collect() };
+            let token = file.issue(name, grant, *expires).map_err(Failure::new)?;
+            output::say(token.expose());
+        }
+        TokenCommand::List => {
+            let file = TokenFile::open(&path, false).map_err(Failure::new)?;
+            output::say(&row(["name", "id", "created", "expires", "may"]));
+            for token in file.list().map_err(Failure::new)? {
+                output::say(&line(&token));
+            }
+        }
+        TokenCommand::Revoke { name } => {
+            TokenFile::open(&path, false).and_then(|file| file.revoke(name)).map_err(Failure::new)?;
+        }
+    }
+    Ok(())
+}
+
+fn path_of(args: &TokenArgs) -> Result<PathBuf, Failure> {
+    if let Some(path) = &args.tokens {
+        return Ok(path.clone());
+    }
+    let Some(config) = &args.config else {
+        return Err(Failure::input("which tokens? name --config FILE, or --tokens FILE"));
+    };
+    Config::load(config)?.identity.tokens.ok_or_else(|| {
+        Failure::input("the configuration names no token file: add `tokens = \"tokens.json\"` to [identity]")
+    })
+}
+
+fn line(token: &TokenRecord) -> String {
+    let expires = match token.expires {
+        Some(seconds) => httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds)),
+        None => "never".to_owned(),
+    };
+    let list = |names: Vec<String>, all: &str| if names.is_empty() { all.to_owned() } else { names.join(",") };
+    let actions = list(token.grant.actions.iter().map(ToString::to_string).collect(), "everything");
+    let classes = list(token.grant.classes.iter().cloned().collect(), "every class");
+    row([&token.name, &token.id, &token.created, &expires, &format!("{actions} in {classes}")])
+}
+
+fn row([name, id, created, expires, may]: [&str; 5]) -> String {
+    format!("{name:<20} {id:<14} {created:<22} {expires:<31} {may}")
+}
