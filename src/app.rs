@@ -19,8 +19,8 @@ use crate::{
     objects::{Bounds, Objects, Slots},
     server::{
         Drained, Front, Server, Stop,
-        drain::reached,
         admin::{Admin, Readiness},
+        drain::reached,
     },
     store::{Store, fs::FsStore},
     tls,
@@ -61,9 +61,8 @@ impl App {
     /// [`StartError`] names the part and the mend.
     pub async fn build(config: Config) -> Result<Self, StartError> {
         let metrics = Metrics::new().map_err(StartError::of("metrics"))?;
-        match crate::server::files::raise_file_limit() {
-            Ok(limit) => tracing::info!(limit, "file descriptors"),
-            Err(error) => tracing::warn!(%error, "the soft file limit stays as it is"),
+        if let Err(error) = crate::server::files::raise_file_limit() {
+            tracing::warn!(%error, "the soft file limit stays as it is");
         }
         let uploads = Slots::new(config.limits.uploads);
         let bounds = Bounds {
@@ -94,7 +93,8 @@ impl App {
             certificates.push(watch);
         }
         let (readiness, ready) = watch::channel(Readiness::Ready { degraded: vec![] });
-        let server = Server::bind(fronts, config.limits.clone(), metrics.clone()).map_err(StartError::of("listener"))?;
+        let server =
+            Server::bind(fronts, config.limits.clone(), metrics.clone()).map_err(StartError::of("listener"))?;
         let gauges = move |metrics: &Metrics| {
             let bytes = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
             metrics.buffer_memory.with_label_values(&["used"]).set(bytes(budget.in_use()));
@@ -182,7 +182,10 @@ pub fn local_keys(keyring: &Arc<Keyring>, class: &Class) -> Result<LocalKeys, cr
 fn tokens(config: &Config) -> Result<Option<Arc<dyn TokenStore>>, StartError> {
     let Some(path) = &config.identity.tokens else { return Ok(None) };
     let tokens = TokenFile::open(path, false).map_err(|error| {
-        StartError::new("identity", format!("{error}\n  help: `sealward token new NAME --config …` makes the first token"))
+        StartError::new(
+            "identity",
+            format!("{error}\n  help: `sealward token new NAME --config …` makes the first token"),
+        )
     })?;
     Ok(Some(Arc::new(tokens)))
 }

@@ -17,6 +17,7 @@ pub struct Fault {
     detail: Option<String>,
     retry_after: Option<Duration>,
     tamper: Option<Tamper>,
+    length: Option<u64>,
 }
 
 /// What went wrong, in the terms of RFC 9110's status codes.
@@ -158,7 +159,7 @@ impl Tamper {
 impl Fault {
     /// A fault of `kind`; `words` are read by the client.
     pub fn new(kind: Kind, words: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, words: words.into(), detail: None, retry_after: None, tamper: None }
+        Self { kind, words: words.into(), detail: None, retry_after: None, tamper: None, length: None }
     }
 
     /// 400 with `words`.
@@ -185,6 +186,13 @@ impl Fault {
     pub fn unavailable(words: impl Into<Cow<'static, str>>, retry_after: Duration) -> Self {
         let mut fault = Self::new(Kind::Unavailable, words);
         fault.retry_after = Some(retry_after);
+        fault
+    }
+
+    /// 416: the range lies outside an object of `length` bytes.
+    pub fn outside(length: u64) -> Self {
+        let mut fault = Self::new(Kind::RangeNotSatisfiable, "the range lies outside the object");
+        fault.length = Some(length);
         fault
     }
 
@@ -218,6 +226,11 @@ impl Fault {
     /// When trying again makes sense.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
+    }
+
+    /// The length of the object that a range lay outside of, in bytes.
+    pub fn length(&self) -> Option<u64> {
+        self.length
     }
 
     /// Why stored bytes were not believed, where that is what happened.

@@ -77,4 +77,3 @@ impl From<KeyringError> for Failure {
         Self::input(error)
     }
 }
-

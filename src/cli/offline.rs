@@ -43,8 +43,7 @@ pub(super) fn seal(args: &SealArgs) -> Result<(), Failure> {
         Some((class, key)) => (MessageId::bound(&class.vault, &class.name, key.as_str()), class.frame_length),
         None => (MessageId::unbound(), args.frame_length.unwrap_or(DEFAULT_FRAME_LENGTH)),
     };
-    let draft =
-        Draft { id: id.map_err(Failure::new)?, context, data_keys: fresh.encrypted, frame_length };
+    let draft = Draft { id: id.map_err(Failure::new)?, context, data_keys: fresh.encrypted, frame_length };
     let sealer = Sealer::new(draft, &fresh.key).map_err(Failure::input)?;
 
     let mut output = Output::open(args.output.as_deref())?;

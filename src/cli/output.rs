@@ -96,8 +96,8 @@ impl Output {
         }
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         // Beside where it will stand, so that the last step is a rename.
-        let file = NamedTempFile::new_in(folder)
-            .map_err(|error| Failure::input(format!("{}: {error}", folder.display())))?;
+        let file =
+            NamedTempFile::new_in(folder).map_err(|error| Failure::input(format!("{}: {error}", folder.display())))?;
         Ok(Self::File(BufWriter::new(file), path.to_owned()))
     }
 

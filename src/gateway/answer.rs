@@ -9,8 +9,8 @@ use serde::Serialize;
 use super::{bodies::Outgoing, head, query::Query};
 use crate::{
     config::Metadata,
-    fault::{Fault, Kind},
-    http::{Body, empty, full, problem},
+    fault::Fault,
+    http::{Body, empty, full},
     objects::{Answer, Found, ObjectKey, Objects, Wanted},
 };
 
@@ -51,12 +51,7 @@ pub(super) async fn read(
             response
         }
         Answer::NotModified(found) => described(found, StatusCode::NOT_MODIFIED, plain, true),
-        Answer::Unsatisfiable { length } => {
-            let fault = Fault::new(Kind::RangeNotSatisfiable, "the range lies outside the object");
-            let mut response = problem(&fault, "");
-            set(&mut response, header::CONTENT_RANGE, &format!("bytes */{length}"));
-            response
-        }
+        Answer::Unsatisfiable { length } => return Err(Fault::outside(length)),
     })
 }
 

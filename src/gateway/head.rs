@@ -8,9 +8,7 @@ use sfv::{BareItem, Dictionary, ListEntry, Parser};
 
 use crate::{
     fault::{Fault, Kind},
-    objects::{
-        Algorithm, Description, ETagList, IfRange, Preconditions, Promise, Promises, RangeSpec, WriteCondition,
-    },
+    objects::{Algorithm, Description, ETagList, IfRange, Preconditions, Promise, Promises, RangeSpec, WriteCondition},
     store::ETag,
 };
 
@@ -45,9 +43,9 @@ pub(super) fn write_condition(headers: &HeaderMap) -> Result<WriteCondition, Fau
         (None, Some(ETagList::Any)) => Ok(WriteCondition::Absent),
         (Some(ETagList::Any), None) => Ok(WriteCondition::Present),
         // A weak tag never matches strongly.
-        (Some(ETagList::These(tags)), None) => Ok(WriteCondition::OneOf(
-            tags.into_iter().filter(|(_, weak)| !weak).map(|(tag, _)| tag).collect(),
-        )),
+        (Some(ETagList::These(tags)), None) => {
+            Ok(WriteCondition::OneOf(tags.into_iter().filter(|(_, weak)| !weak).map(|(tag, _)| tag).collect()))
+        }
         (_, Some(ETagList::These(_))) => {
             Err(Fault::bad_request("If-None-Match takes only * here: it creates, and never replaces"))
         }
@@ -315,13 +313,15 @@ mod tests {
         ] {
             assert_eq!(read(name, value).expect_err(value).status(), 400, "{name}: {value}");
         }
-        let announced = promises(&headers(&[("trailer", "Content-Digest, X-Other"), ("x-amz-trailer", "x-amz-checksum-crc32c")]));
+        let announced =
+            promises(&headers(&[("trailer", "Content-Digest, X-Other"), ("x-amz-trailer", "x-amz-checksum-crc32c")]));
         assert_eq!(announced.expect("reads").late.len(), 2);
     }
 
     #[test]
     fn descriptions_have_their_bounds() {
-        let read = |name, value: &str| description(&headers(&[(name, value)]), false).map_err(|fault| fault.status().as_u16());
+        let read =
+            |name, value: &str| description(&headers(&[(name, value)]), false).map_err(|fault| fault.status().as_u16());
         assert!(read("content-type", "text/plain").is_ok());
         assert_eq!(read("content-encoding", "gzip, AWS-Chunked"), Err(415));
         assert_eq!(read("cache-control", "max-age=1, Public"), Err(400));

@@ -118,10 +118,7 @@ impl Inner {
         response.headers_mut().insert("x-request-id", id.to_header());
         let status = response.status().as_u16().to_string();
         self.metrics.http_requests.with_label_values(&[line.route(), method, &status]).inc();
-        self.metrics
-            .http_seconds
-            .with_label_values(&[line.route(), method])
-            .observe(begun.elapsed().as_secs_f64());
+        self.metrics.http_seconds.with_label_values(&[line.route(), method]).observe(begun.elapsed().as_secs_f64());
         line.follow(response)
     }
 
@@ -207,9 +204,10 @@ impl Inner {
                 caller.require(Action::Share, class)?;
                 caller.require(Action::Read, class)?;
                 let age = Duration::from_secs(query.number("expires")?.unwrap_or(3600));
-                let tokens = self.tokens.as_deref().ok_or_else(|| {
-                    Fault::new(Kind::Forbidden, "links are signed on behalf of an access token")
-                })?;
+                let tokens = self
+                    .tokens
+                    .as_deref()
+                    .ok_or_else(|| Fault::new(Kind::Forbidden, "links are signed on behalf of an access token"))?;
                 let link = Link::sign(tokens.key(), caller, class, key.as_str(), age)?;
                 Ok(share::link(&request, route, key, &link))
             }

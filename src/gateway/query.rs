@@ -54,9 +54,7 @@ impl Query {
     pub(super) fn link(&self) -> Result<Option<Link>, Fault> {
         let Some(signature) = self.value("signature") else { return Ok(None) };
         match (self.number("expires")?, self.value("by")) {
-            (Some(expires), Some(by)) => {
-                Ok(Some(Link { expires, by: by.to_owned(), signature: signature.to_owned() }))
-            }
+            (Some(expires), Some(by)) => Ok(Some(Link { expires, by: by.to_owned(), signature: signature.to_owned() })),
             _ => Err(Fault::bad_request("the link is cut: it needs expires, by and signature")),
         }
     }

@@ -63,9 +63,7 @@ impl Routes {
                 && route.host.as_ref().is_none_or(|wanted| host.as_deref() == Some(wanted.as_str()))
         });
         match route {
-            Some(route) => {
-                Ok(Matched { route: Arc::clone(route), rest: path[route.path.len()..].to_owned() })
-            }
+            Some(route) => Ok(Matched { route: Arc::clone(route), rest: path[route.path.len()..].to_owned() }),
             None if self.0.iter().any(|route| route.path.strip_suffix('/') == Some(&path)) => {
                 Err(Fault::new(Kind::NotFound, "nothing is served there; the path needs a slash at its end"))
             }

@@ -69,10 +69,7 @@ where
     type Data = Bytes;
     type Error = PaceError<B::Error>;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = &mut *self;
         match Pin::new(&mut this.body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
@@ -122,10 +119,7 @@ mod tests {
 
     type Piece = Result<Frame<Bytes>, std::convert::Infallible>;
 
-    fn body(
-        every: Duration,
-        pieces: usize,
-    ) -> StreamBody<Pin<Box<dyn futures_util::Stream<Item = Piece> + Send>>> {
+    fn body(every: Duration, pieces: usize) -> StreamBody<Pin<Box<dyn futures_util::Stream<Item = Piece> + Send>>> {
         let stream = futures_util::stream::unfold(0, move |sent| async move {
             if sent == pieces {
                 return None;

@@ -35,6 +35,11 @@ pub fn problem(fault: &Fault, request_id: &str) -> Response<Body> {
     if let Some(after) = fault.retry_after() {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
     }
+    if let Some(length) = fault.length()
+        && let Ok(range) = HeaderValue::from_str(&format!("bytes */{length}"))
+    {
+        headers.insert(header::CONTENT_RANGE, range);
+    }
     if fault.kind() == Kind::Unauthorized {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"sealward\""));
     }

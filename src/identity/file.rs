@@ -205,7 +205,9 @@ impl fmt::Display for TokenFileError {
             Self::Io(path, error) => write!(f, "{}: {error}", path.display()),
             Self::Content(path, what) => write!(f, "{}: {what}", path.display()),
             Self::Unknown(name) => write!(f, "there is no token `{name}`; `sealward token list` shows them"),
-            Self::Taken(name) => write!(f, "there is a token `{name}` already; revoke it first, or choose another name"),
+            Self::Taken(name) => {
+                write!(f, "there is a token `{name}` already; revoke it first, or choose another name")
+            }
         }
     }
 }

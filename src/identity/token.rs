@@ -43,8 +43,7 @@ impl Token {
     pub fn parse(text: &str) -> Option<Self> {
         let (id, secret) = text.strip_prefix(PREFIX)?.split_once('_')?;
         let plain = id.len() == ID_LEN && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-        (plain && secret.len() == 43)
-            .then(|| Self { id: id.to_owned(), secret: SecretText::new(secret.to_owned()) })
+        (plain && secret.len() == 43).then(|| Self { id: id.to_owned(), secret: SecretText::new(secret.to_owned()) })
     }
 
     /// The public half.

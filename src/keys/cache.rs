@@ -310,12 +310,7 @@ struct Lives {
 }
 
 impl<K> Expiry<K, Result<Arc<Key256>, KeyFailure>> for Lives {
-    fn expire_after_create(
-        &self,
-        _: &K,
-        outcome: &Result<Arc<Key256>, KeyFailure>,
-        _: Instant,
-    ) -> Option<Duration> {
+    fn expire_after_create(&self, _: &K, outcome: &Result<Arc<Key256>, KeyFailure>, _: Instant) -> Option<Duration> {
         Some(if outcome.is_ok() { self.unwrapped } else { FAILED_AGE })
     }
 }

@@ -146,10 +146,7 @@ impl Keyring {
             Some(ids) => ids
                 .iter()
                 .map(|id| {
-                    self.keys
-                        .iter()
-                        .position(|key| key.id() == *id)
-                        .ok_or_else(|| KeyringError::NoSuchKey(id.clone()))
+                    self.keys.iter().position(|key| key.id() == *id).ok_or_else(|| KeyringError::NoSuchKey(id.clone()))
                 })
                 .collect::<Result<Vec<_>, _>>()?,
         };

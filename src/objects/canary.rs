@@ -5,9 +5,7 @@ use std::{collections::VecDeque, fmt, sync::Arc, task};
 
 use bytes::Bytes;
 
-use super::{
-    Answer, Description, ObjectKey, Objects, Plaintext, Promises, Upload, Wanted, WriteCondition,
-};
+use super::{Answer, Description, ObjectKey, Objects, Plaintext, Promises, Upload, Wanted, WriteCondition};
 use crate::{
     config::Canary,
     fault::Fault,

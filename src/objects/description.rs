@@ -115,10 +115,8 @@ impl Description {
         }
         match how {
             Metadata::Sealed => {
-                let sealed = attributes
-                    .entries
-                    .get(METADATA_ENTRY)
-                    .ok_or_else(|| damage("the sealed metadata is missing"))?;
+                let sealed =
+                    attributes.entries.get(METADATA_ENTRY).ok_or_else(|| damage("the sealed metadata is missing"))?;
                 let json = opener.open_metadata(sealed)?;
                 serde_json::from_str(json.expose())
                     .map(Self)
@@ -173,9 +171,7 @@ pub(super) fn hinted_layout(attributes: &Attributes) -> Option<Layout> {
 pub(super) fn check_hints(attributes: &Attributes, header: &Header) -> Result<(), Damage> {
     let damage = |what: String| Err(Damage::new(Tamper::Metadata, what));
     let (length, frame) = (header.len().to_string(), header.frame_length().to_string());
-    for (entry, expected) in
-        [(FORMAT_ENTRY, FORMAT), (HEADER_ENTRY, length.as_str()), (FRAME_ENTRY, frame.as_str())]
-    {
+    for (entry, expected) in [(FORMAT_ENTRY, FORMAT), (HEADER_ENTRY, length.as_str()), (FRAME_ENTRY, frame.as_str())] {
         match attributes.entries.get(entry) {
             None => return damage(format!("the entry {entry} is missing")),
             Some(value) if value != expected => return damage(format!("the entry {entry} disagrees with the header")),

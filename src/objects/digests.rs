@@ -87,7 +87,8 @@ enum Running {
 impl Digesting {
     pub(super) fn new(promises: &Promises) -> Self {
         let mut others: Vec<(Algorithm, Running)> = Vec::new();
-        let wanted = promises.now.iter().map(|promise| promise.algorithm).chain(promises.late.iter().flatten().copied());
+        let wanted =
+            promises.now.iter().map(|promise| promise.algorithm).chain(promises.late.iter().flatten().copied());
         for algorithm in wanted {
             if others.iter().any(|(other, _)| *other == algorithm) {
                 continue;
@@ -139,12 +140,13 @@ impl Digesting {
             .collect();
         let came = |field: &[Algorithm]| late.iter().any(|promise| field.contains(&promise.algorithm));
         if !promises.late.iter().all(|field| came(field)) {
-            return Err(Fault::bad_request("a digest that was announced for the trailer never came; nothing was stored"));
+            return Err(Fault::bad_request(
+                "a digest that was announced for the trailer never came; nothing was stored",
+            ));
         }
         for promise in promises.now.iter().chain(late) {
-            let kept = computed
-                .iter()
-                .any(|(algorithm, value)| *algorithm == promise.algorithm && *value == promise.value);
+            let kept =
+                computed.iter().any(|(algorithm, value)| *algorithm == promise.algorithm && *value == promise.value);
             if !kept {
                 return Err(Fault::bad_request(format!(
                     "the body's {} digest is not the one promised; nothing was stored",

@@ -253,8 +253,7 @@ impl Objects {
         let (layout, extent) = (verified.opener.layout(), verified.extent);
         let mut frame = self.buffer(extent.final_length()).await?;
         let span = Span::Part { start: layout.frame_at(extent.regular), length: extent.final_length() };
-        let Reading { mut source, .. } =
-            self.store.read(name, span, Some(&verified.stat.etag)).await.map_err(moved)?;
+        let Reading { mut source, .. } = self.store.read(name, span, Some(&verified.stat.etag)).await.map_err(moved)?;
         fill(source.as_mut(), &mut frame, extent.final_length()).await?;
         let plaintext = verified.opener.open_final(extent.regular, &mut frame).map_err(damaged)?;
         self.verified.keep(name, verified);
@@ -313,8 +312,7 @@ impl Objects {
         let start = layout.frame_at(frames.first);
         let end = if frames.last == extent.regular { verified.stat.length } else { layout.frame_at(frames.last + 1) };
         let span = Span::Part { start, length: end - start };
-        let Reading { source, .. } =
-            self.store.read(name, span, Some(&verified.stat.etag)).await.map_err(moved)?;
+        let Reading { source, .. } = self.store.read(name, span, Some(&verified.stat.etag)).await.map_err(moved)?;
         let frames = Frames {
             objects: Arc::clone(self),
             name: name.to_owned(),
@@ -382,11 +380,7 @@ impl Frames {
         Ok(Chunks::Coming { now: VecDeque::new(), next, left: total })
     }
 
-    async fn pump(
-        mut self,
-        first: VecDeque<Bytes>,
-        send: mpsc::Sender<Result<VecDeque<Bytes>, Fault>>,
-    ) {
+    async fn pump(mut self, first: VecDeque<Bytes>, send: mpsc::Sender<Result<VecDeque<Bytes>, Fault>>) {
         let idle = self.objects.bounds.send_idle;
         let mut pieces = first;
         loop {
@@ -534,9 +528,8 @@ fn still(if_range: Option<&IfRange>, stat: &Stat) -> bool {
     match if_range {
         None => true,
         Some(IfRange::Tag(tag)) => *tag == stat.etag,
-        Some(IfRange::Date(date)) => date.is_some_and(|date| {
-            stat.modified.duration_since(date).is_ok_and(|since| since < Duration::from_secs(1))
-        }),
+        Some(IfRange::Date(date)) => date
+            .is_some_and(|date| stat.modified.duration_since(date).is_ok_and(|since| since < Duration::from_secs(1))),
     }
 }
 

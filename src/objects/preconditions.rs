@@ -78,8 +78,7 @@ mod tests {
     fn conditions_are_judged_in_order() {
         let at = |seconds: u64| UNIX_EPOCH + Duration::from_millis(seconds * 1000 + 700);
         let date = |seconds: u64| Some(UNIX_EPOCH + Duration::from_secs(seconds));
-        let stat =
-            Stat { etag: ETag("a".into()), length: 1, modified: at(100), attributes: Attributes::default() };
+        let stat = Stat { etag: ETag("a".into()), length: 1, modified: at(100), attributes: Attributes::default() };
         let tags = |tag: &str, weak| Some(ETagList::These(vec![(ETag("z".into()), false), (ETag(tag.into()), weak)]));
         let none = Preconditions::default;
         for (conditions, verdict) in [

@@ -16,7 +16,8 @@ use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    Description, ObjectKey, Objects, Promise, Promises, context_of, digests::Digesting, fault_of, key_fault, name::MAX_NAME,
+    Description, ObjectKey, Objects, Promise, Promises, context_of, digests::Digesting, fault_of, key_fault,
+    name::MAX_NAME,
 };
 use crate::{
     budget::Buffer,
@@ -227,9 +228,7 @@ impl Objects {
         match (condition, there) {
             (WriteCondition::Absent, None) => Ok(Condition::Absent),
             (WriteCondition::Present, Some(stat)) => Ok(Condition::Matches(stat.etag)),
-            (WriteCondition::OneOf(tags), Some(stat)) if tags.contains(&stat.etag) => {
-                Ok(Condition::Matches(stat.etag))
-            }
+            (WriteCondition::OneOf(tags), Some(stat)) if tags.contains(&stat.etag) => Ok(Condition::Matches(stat.etag)),
             _ => Err(fault_of(Failure::Precondition)),
         }
     }

@@ -54,10 +54,7 @@ impl Cache {
 /// Bytes to read so that the whole header is among them.
 pub(super) fn header_bytes(stat: &Stat) -> u64 {
     let cap = Caps::default().header as u64;
-    description::hinted_layout(&stat.attributes)
-        .map_or(cap, |layout| layout.header_length())
-        .min(cap)
-        .min(stat.length)
+    description::hinted_layout(&stat.attributes).map_or(cap, |layout| layout.header_length()).min(cap).min(stat.length)
 }
 
 impl Objects {
@@ -72,8 +69,7 @@ impl Objects {
         })?;
         let opener = Opener::new(header, &opened.key).map_err(damaged)?;
         let extent = opener.layout().extent(stat.length).map_err(damaged)?;
-        let description =
-            Description::open(self.class.metadata, &stat.attributes, &opener).map_err(damaged)?;
+        let description = Description::open(self.class.metadata, &stat.attributes, &opener).map_err(damaged)?;
         self.learn(&opener.layout());
         Ok(Verified { opener, key_name: opened.name, description, extent, stat })
     }
