@@ -42,9 +42,12 @@ pub struct DataKeys {
 /// bounded by entries and by time, and wiped when they leave.
 #[derive(Clone)]
 pub struct Unwrapped {
-    entries: Cache<[u8; 32], Result<Arc<Key256>, KeyFailure>>,
-    flights: Arc<SingleFlight<[u8; 32], Result<Arc<Key256>, KeyFailure>>>,
+    entries: Cache<[u8; 32], Outcome>,
+    flights: Arc<SingleFlight<[u8; 32], Outcome>>,
 }
+
+/// What an unwrap came to.
+type Outcome = Result<Arc<Key256>, KeyFailure>;
 
 /// A data key that many messages may share.
 struct Issued {
@@ -326,7 +329,7 @@ fn id_of(class: &str, data_key: &EncryptedDataKey, context: &EncryptionContext) 
     field(&data_key.provider);
     field(&data_key.info);
     field(&data_key.ciphertext);
-    for (key, value) in context.iter() {
+    for (key, value) in context {
         field(key.as_bytes());
         field(value.as_bytes());
     }
