@@ -8,7 +8,7 @@
 //! | floor | rooms |
 //! |---|---|
 //! | 0 | [`fault`], [`secret`], [`budget`] |
-//! | 1 | [`config`], [`metrics`], [`message`] |
+//! | 1 | [`aws`], [`config`], [`metrics`], [`message`] |
 //! | 2 | [`keys`], [`store`], [`tls`] |
 //! | 3 | [`http`], [`objects`], [`identity`] |
 //! | 4 | [`gateway`] |
@@ -22,6 +22,7 @@ pub mod fault;
 pub mod secret;
 
 // Floor 1: values, names and the sealed format. No I/O but reading the configuration.
+pub mod aws;
 pub mod config;
 pub mod message;
 pub mod metrics;

@@ -57,6 +57,15 @@ macro_rules! make {
 }
 
 families! {
+    /// `sealward_kms_requests_total{operation,key,outcome}`
+    kms_requests: IntCounterVec = "sealward_kms_requests_total",
+        "Calls to KMS, by outcome; `skipped` ones were kept back while KMS was away.", ["operation", "key", "outcome"];
+    /// `sealward_kms_request_duration_seconds{operation,key}`
+    kms_seconds: HistogramVec = "sealward_kms_request_duration_seconds",
+        "Calls to KMS, all tries together.", ["operation", "key"], in REQUEST_SECONDS;
+    /// `sealward_kms_key_usable{key}`
+    kms_key_usable: IntGaugeVec = "sealward_kms_key_usable",
+        "Whether the class's key is enabled and for encryption, as DescribeKey last said.", ["key"];
     /// `sealward_data_keys_issued_total{key}`
     data_keys_issued: IntCounterVec = "sealward_data_keys_issued_total",
         "Data keys made and wrapped.", ["key"];

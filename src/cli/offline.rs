@@ -1,21 +1,29 @@
 //! `seal` and `open`: the same format without a server, streaming.
 
-use std::{fmt::Display, path::Path, sync::Arc};
+use std::{fmt::Display, sync::Arc};
+
+use tokio::runtime::Runtime;
 
 use super::{
     Failure,
     args::{OpenArgs, SealArgs, UnderArgs},
     output::{Input, Output},
+    run,
 };
 use crate::{
     app,
-    config::{Class, Config, KeyProvider},
-    keys::local::{COMMAND_BLOCK, Keyring, KeyringError, LocalKeys},
+    config::{Class, Config},
+    keys::{
+        KeyFailure, KeyProvider,
+        local::{COMMAND_BLOCK, Keyring},
+    },
     message::{
         Caps, DEFAULT_FRAME_LENGTH, Draft, EncryptionContext, FRAME_OVERHEAD, FrameWriter, Header, MessageId, Opener,
         Sealer, StreamOpener,
     },
+    metrics::Metrics,
     objects::{ObjectKey, check_bound, context_of},
+    secret::Key256,
 };
 
 /// Read at a time, in bytes.
@@ -23,7 +31,8 @@ const PIECE: usize = 1 << 20;
 
 /// Under what a message is sealed or opened.
 struct Under {
-    keys: LocalKeys,
+    runtime: Runtime,
+    keys: Arc<dyn KeyProvider>,
     /// The object that it is, where that is said.
     object: Option<(Class, ObjectKey)>,
 }
@@ -37,7 +46,7 @@ pub(super) fn seal(args: &SealArgs) -> Result<(), Failure> {
         None => EncryptionContext::new(args.context.iter().cloned()),
     };
     let context = context.map_err(Failure::input)?;
-    let fresh = under.keys.seal_key(&context).map_err(Failure::new)?;
+    let fresh = under.runtime.block_on(under.keys.generate(&context)).map_err(Failure::new)?;
     // The id is drawn after the data key is fixed.
     let (id, frame_length) = match &under.object {
         Some((class, key)) => (MessageId::bound(&class.vault, &class.name, key.as_str()), class.frame_length),
@@ -79,7 +88,7 @@ pub(super) fn open(args: &OpenArgs) -> Result<(), Failure> {
     if let Some((class, key)) = &under.object {
         check_bound(class, key, &header).map_err(|damage| fail(&damage))?;
     }
-    let key = under.keys.open_key(header.data_keys(), header.context()).map_err(|error| fail(&error))?;
+    let key = under.unwrap(&header).map_err(|error| fail(&error))?;
     let mut stream = StreamOpener::new(Opener::new(header, &key).map_err(|damage| fail(&damage))?);
     let mut output = Output::open(args.output.as_deref())?;
     let mut plaintext = Vec::with_capacity(PIECE);
@@ -119,8 +128,10 @@ pub(super) fn read_header(input: &mut Input) -> Result<(Header, Vec<u8>), Failur
 
 impl Under {
     fn new(args: &UnderArgs) -> Result<Self, Failure> {
+        let runtime = run::runtime()?;
         if let Some(path) = &args.keyring {
-            return Ok(Self { keys: load(path)?.view(None, None)?, object: None });
+            let ring = Arc::new(Keyring::load(path, COMMAND_BLOCK)?);
+            return Ok(Self { runtime, keys: Arc::new(ring.view(None, &[], None)?), object: None });
         }
         // clap has seen to it that all three are there.
         let (Some(path), Some(name), Some(key)) = (&args.config, &args.class, &args.key) else {
@@ -131,15 +142,21 @@ impl Under {
             let names: Vec<&str> = config.class_names().into_iter().collect();
             Failure::input(format!("the configuration has no class `{name}`; it has: {}", names.join(", ")))
         })?;
-        let Some(KeyProvider::Local { keyring }) = config.keys.map(|keys| keys.provider) else {
-            return Err(Failure::input("the configuration has no [keys]"));
-        };
-        let keys = app::local_keys(&load(&keyring)?, &class)?;
+        let metrics = Metrics::new().map_err(Failure::new)?;
+        let keys = runtime.block_on(app::keys_of(&config, &class, &metrics))?;
         let key = ObjectKey::new(key, &class.prefix).map_err(|fault| Failure::input(fault.words()))?;
-        Ok(Self { keys, object: Some((class, key)) })
+        Ok(Self { runtime, keys, object: Some((class, key)) })
     }
-}
 
-fn load(path: &Path) -> Result<Arc<Keyring>, KeyringError> {
-    Keyring::load(path, COMMAND_BLOCK).map(Arc::new)
+    /// The first data key of `header` that is ours and opens.
+    fn unwrap(&self, header: &Header) -> Result<Key256, KeyFailure> {
+        let mut failure = KeyFailure::Refused("none of its data keys is wrapped under a key that may open here".into());
+        for data_key in header.data_keys().iter().filter(|data_key| self.keys.recognise(data_key).is_some()) {
+            match self.runtime.block_on(self.keys.unwrap(data_key, header.context())) {
+                Ok(key) => return Ok(key),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Binding, Canary, Class, Metadata, Place,
+    Binding, Bucket, Canary, Class, Delete, KeyProvider, Metadata, Place, Sse,
     document::{Found, Section},
     report::{Fault, quoted},
 };
@@ -28,6 +28,7 @@ struct Draft {
     read_names: Vec<Found<String>>,
     vault: Option<Found<String>>,
     directory: Option<Found<PathBuf>>,
+    bucket: Option<Found<String>>,
     prefix: Option<Found<String>>,
     class: Option<Class>,
 }
@@ -50,10 +51,10 @@ impl Classes {
 }
 
 /// Reads the classes and compares them.
-pub(super) fn read(sections: Vec<Section<'_>>) -> Classes {
+pub(super) fn read(sections: Vec<Section<'_>>, provider: Option<&KeyProvider>) -> Classes {
     let mut drafts: Vec<Draft> = Vec::new();
     for section in sections {
-        let draft = draft(&section);
+        let draft = draft(&section, provider);
         for earlier in &drafts {
             compare(&section, earlier, &draft);
         }
@@ -62,7 +63,7 @@ pub(super) fn read(sections: Vec<Section<'_>>) -> Classes {
     Classes { drafts }
 }
 
-fn draft(section: &Section<'_>) -> Draft {
+fn draft(section: &Section<'_>, provider: Option<&KeyProvider>) -> Draft {
     section.require("name", "\"records\"");
     let name = section.string("name");
     if let Some(name) = &name {
@@ -82,14 +83,14 @@ fn draft(section: &Section<'_>) -> Draft {
     if let Some(vault) = &vault {
         check_label(section, "vault", vault, "-_.");
     }
-    let bucket = "this build stores in directories only, not in a `bucket`";
-    section.refuse("bucket", bucket, "write `directory = \"objects\"`");
-    let kms_key = "this build has the local key provider only, which takes no `kms_key`";
-    section.refuse("kms_key", kms_key, "leave it out; `write_key` names a key of the keyring");
-    if !section.has("bucket") {
-        section.require("directory", "\"objects\"");
+    let kms = matches!(provider, Some(KeyProvider::Kms { .. }));
+    let kms_key = if kms { section.string("kms_key") } else { None };
+    if !kms {
+        let title = "the local keyring takes no `kms_key`";
+        section.refuse("kms_key", title, "leave it out; `write_key` names a key of the keyring");
     }
-    let directory = section.path("directory");
+    let recipients = section.strings("recipients").unwrap_or_default();
+    let (directory, bucket, place) = place(section);
     let prefix = match section.string("prefix") {
         Some(prefix) => check_prefix(section, &prefix).then_some(prefix),
         None if section.has("prefix") => None,
@@ -109,7 +110,7 @@ fn draft(section: &Section<'_>) -> Draft {
     let read_keys = section.strings("read_keys");
     for key in read_keys.iter().flatten() {
         check_key(section, key, "`read_keys` are written `namespace/name`, as the keyring names its keys", |key| {
-            key.split_once('/').is_some_and(|(space, name)| {
+            kms || key.split_once('/').is_some_and(|(space, name)| {
                 !space.is_empty() && !name.is_empty() && !name.contains('/') && !space.starts_with("aws-kms")
             })
         });
@@ -135,20 +136,52 @@ fn draft(section: &Section<'_>) -> Draft {
             name: name.clone()?.value,
             read_names: values(read_names.clone()),
             vault: vault.clone()?.value,
-            place: Place::Directory(directory.clone()?.value),
+            place: place.clone()?,
             prefix: prefix.clone()?.value,
             binding,
             metadata,
             frame_length,
             max_size,
             write_key: write_key.map(|key| key.value),
+            kms_key: kms_key.map(|key| key.value),
+            recipients: values(recipients),
             read_keys: read_keys.map(values),
             canary,
             allow_public_cache,
         })
     };
     let class = class();
-    Draft { span: section.span(), name, read_names, vault, directory, prefix, class }
+    if let Some(class) = class.as_ref().filter(|_| kms) {
+        super::kms::check(section, class, &section.span());
+    }
+    Draft { span: section.span(), name, read_names, vault, directory, bucket, prefix, class }
+}
+
+/// `directory`, or `bucket` and what belongs to it.
+fn place(section: &Section<'_>) -> (Option<Found<PathBuf>>, Option<Found<String>>, Option<Place>) {
+    if !section.has("bucket") {
+        section.require("directory", "\"objects\"");
+        let directory = section.path("directory");
+        let place = directory.as_ref().map(|directory| Place::Directory(directory.value.clone()));
+        return (directory, None, place);
+    }
+    section.refuse("directory", "a class rests in a `bucket` or in a `directory`, not in both", "leave one out");
+    let bucket = section.string("bucket");
+    let fits = |name: &str| {
+        (3..=255).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || ".-_:/".contains(c))
+    };
+    if let Some(bucket) = bucket.as_ref().filter(|bucket| !fits(&bucket.value)) {
+        let fault = Fault::new(format!("{} is no bucket", quoted(&bucket.raw)), "write the bucket's name, or an ARN");
+        section.fault(fault.at(&bucket.span, "not a bucket's name"));
+    }
+    let sse = section.one_of("sse", &[("aws:kms", Sse::Kms), ("aws:kms:dsse", Sse::KmsDsse)]).unwrap_or(Sse::Kms);
+    let require_sse_kms = section.boolean("require_sse_kms").unwrap_or(true);
+    let deletes = [("marker", Delete::Marker), ("versions", Delete::Versions)];
+    let delete = section.one_of("delete", &deletes).unwrap_or(Delete::Marker);
+    let place = bucket
+        .as_ref()
+        .map(|bucket| Place::Bucket(Bucket { name: bucket.value.clone(), sse, require_sse_kms, delete }));
+    (None, bucket, place)
 }
 
 /// `frame_length` and `max_size`, which bound one another.
@@ -251,24 +284,34 @@ fn compare(section: &Section<'_>, earlier: &Draft, later: &Draft) {
         }
     }
 
+    if let (Some(first), Some(second)) = (&earlier.bucket, &later.bucket)
+        && first.value == second.value
+    {
+        one_place(section, (earlier, &first.span), (later, &second.span));
+    }
     let (Some(first), Some(second)) = (&earlier.directory, &later.directory) else { return };
     let (a, b) = (lexical(&first.value), lexical(&second.value));
     if a == b {
-        let (Some(p), Some(q)) = (&earlier.prefix, &later.prefix) else { return };
-        if p.value.starts_with(&q.value) || q.value.starts_with(&p.value) {
-            let help = "give each class a `prefix` that doesn't begin with the other's, or a `directory` of its own";
-            let fault = Fault::new("two classes store in one place", help);
-            let at = |prefix: &Found<String>, directory: &Found<PathBuf>| match prefix.value.as_str() {
-                "" => directory.span.clone(),
-                _ => prefix.span.clone(),
-            };
-            section
-                .fault(fault.at(&at(q, second), "inside the other, or around it").and_at(&at(p, first), "the other"));
-        }
+        one_place(section, (earlier, &first.span), (later, &second.span));
     } else if a.starts_with(&b) || b.starts_with(&a) {
         let help = "give each class a `directory` beside the other's, or one `directory` and two `prefix`es";
         let fault = Fault::new("a class's directory lies inside another's", help);
         section.fault(fault.at(&second.span, "inside the other, or around it").and_at(&first.span, "the other"));
+    }
+}
+
+/// Two classes of one directory or bucket need prefixes that don't hold each other.
+fn one_place(section: &Section<'_>, earlier: (&Draft, &Range<usize>), later: (&Draft, &Range<usize>)) {
+    let (Some(p), Some(q)) = (&earlier.0.prefix, &later.0.prefix) else { return };
+    if p.value.starts_with(&q.value) || q.value.starts_with(&p.value) {
+        let help = "give each class a `prefix` that doesn't begin with the other's, or a place of its own";
+        let fault = Fault::new("two classes store in one place", help);
+        let at = |prefix: &Found<String>, place: &Range<usize>| match prefix.value.as_str() {
+            "" => place.clone(),
+            _ => prefix.span.clone(),
+        };
+        let (here, other) = (at(q, later.1), at(p, earlier.1));
+        section.fault(fault.at(&here, "inside the other, or around it").and_at(&other, "the other"));
     }
 }
 

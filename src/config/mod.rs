@@ -15,6 +15,7 @@ use std::{
 mod classes;
 mod document;
 mod expand;
+mod kms;
 mod read;
 mod report;
 mod routes;
@@ -22,6 +23,7 @@ mod routes;
 mod tests;
 mod units;
 
+pub use kms::is_key_arn;
 pub use report::{Fault, Faults};
 
 /// A whole configuration, checked.
@@ -103,6 +105,13 @@ pub enum KeyProvider {
         /// `keyring`: the keyring file.
         keyring: PathBuf,
     },
+    /// `provider = "kms"`: AWS KMS.
+    Kms {
+        /// `region`: goes before `AWS_REGION`, for S3 too.
+        region: Option<String>,
+        /// `endpoint`: goes before `AWS_ENDPOINT_URL_KMS` and `AWS_ENDPOINT_URL`.
+        endpoint: Option<String>,
+    },
 }
 
 /// How long, and for how much, one data key may be used. Its keys stand in `[keys]`.
@@ -155,6 +164,12 @@ pub struct Class {
     pub max_size: u64,
     /// `write_key`: the local keyring's key that seals. Default: its first.
     pub write_key: Option<String>,
+    /// `kms_key`: the KMS key that seals, as ARN or `alias/…`; required with
+    /// `provider = "kms"`, and then that of the bucket's own encryption too.
+    pub kms_key: Option<String>,
+    /// `recipients`: further keys, by which every object can be opened besides: KMS
+    /// ARNs or aliases, or names of the keyring.
+    pub recipients: Vec<String>,
     /// `read_keys`: `namespace/name` of the keys that may open. Default: every key of the keyring.
     pub read_keys: Option<Vec<String>>,
     /// `canary = "full" | "seal" | "off"`: what is proved at start. Default `full`.
@@ -168,6 +183,39 @@ pub struct Class {
 pub enum Place {
     /// `directory = "…"`
     Directory(PathBuf),
+    /// `bucket = "…"`, and how it is used.
+    Bucket(Bucket),
+}
+
+/// A bucket of S3.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bucket {
+    /// `bucket`: its name.
+    pub name: String,
+    /// `sse = "aws:kms" | "aws:kms:dsse"`: what S3 is asked to encrypt with.
+    pub sse: Sse,
+    /// `require_sse_kms`: whether S3's answers must say that it did. Default true.
+    pub require_sse_kms: bool,
+    /// `delete = "marker" | "versions"`: what a removal leaves.
+    pub delete: Delete,
+}
+
+/// What S3 encrypts with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sse {
+    /// SSE-KMS with a bucket key.
+    Kms,
+    /// Dual-layer SSE-KMS.
+    KmsDsse,
+}
+
+/// What a removal leaves in a bucket that keeps versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delete {
+    /// The older versions, behind S3's marker.
+    Marker,
+    /// Nothing.
+    Versions,
 }
 
 /// How an object is bound to its name.

@@ -109,7 +109,8 @@ pub(super) fn table(text: &str) -> Result<DeTable<'_>, Vec<Fault>> {
 fn config(root: &Section<'_>, document: &Document<'_>) -> Option<Config> {
     let (binds, listeners): (Vec<_>, Vec<_>) = root.sections("listener").iter().map(listener).unzip();
     let keys = root.section("keys").map(|section| keys(&section));
-    let classes = classes::read(root.sections("class"));
+    let provider = keys.as_ref().and_then(Option::as_ref).map(|keys| &keys.provider);
+    let classes = classes::read(root.sections("class"), provider);
     let routes = routes::read(root.sections("route"), &classes);
     let identity = root.section("identity");
     let tokens_named = identity.as_ref().is_some_and(|section| section.has("tokens"));
@@ -202,32 +203,35 @@ fn certificate_files(section: &Section<'_>) -> Option<CertificateSource> {
 }
 
 fn keys(section: &Section<'_>) -> Option<Keys> {
-    section.require("provider", "\"local\"");
-    let provider = section.string("provider").filter(|provider| {
-        let (title, help) = match provider.value.as_str() {
-            "local" => return true,
-            "kms" => (
-                "this build has the local provider only, not `kms`".to_owned(),
-                "write `provider = \"local\"` and `keyring = \"keyring.json\"`".to_owned(),
-            ),
-            _ => {
-                let meant = nearest(&provider.raw, ["local"]);
-                let ask = if meant.is_some() { "did you mean `local`? " } else { "" };
-                (format!("`provider` cannot be {}", quoted(&provider.raw)), format!("{ask}What fits: `local`"))
-            }
-        };
-        section.fault(Fault::new(title, help).at(&provider.span, "no such provider"));
-        false
-    });
-    // Under another provider its absence would be a second fault for one cause.
-    if provider.is_some() {
-        section.require("keyring", "\"keyring.json\"");
+    #[derive(Clone, Copy)]
+    enum Kind {
+        Local,
+        Kms,
     }
-    let keyring = section.path("keyring");
+    section.require("provider", "\"local\"");
+    let kind = section.one_of("provider", &[("local", Kind::Local), ("kms", Kind::Kms)]);
+    let provider = match kind {
+        // Under another provider its absence would be a second fault for one cause.
+        None => {
+            section.path("keyring");
+            None
+        }
+        Some(Kind::Local) => {
+            section.require("keyring", "\"keyring.json\"");
+            for key in ["region", "endpoint"] {
+                section.refuse(key, &format!("the local keyring has no `{key}`"), "leave it out");
+            }
+            section.path("keyring").map(|keyring| KeyProvider::Local { keyring: keyring.value })
+        }
+        Some(Kind::Kms) => {
+            section.refuse("keyring", "KMS takes no `keyring`", "leave it out, or write `provider = \"local\"`");
+            let text = |key| section.string(key).map(|found| found.value);
+            Some(KeyProvider::Kms { region: text("region"), endpoint: text("endpoint") })
+        }
+    };
     let cache = cache(section);
     section.finish();
-    provider?;
-    Some(Keys { provider: KeyProvider::Local { keyring: keyring?.value }, cache })
+    Some(Keys { provider: provider?, cache })
 }
 
 fn cache(section: &Section<'_>) -> KeyCache {

@@ -158,7 +158,7 @@ fn the_renders_show_the_place() {
 fn six_faults_are_six() {
     let text = GOOD
         .replace("127.0.0.1:8443", "localhost")
-        .replace("\"local\"", "\"kms\"")
+        .replace("\"local\"", "\"lokal\"")
         .replace("name = \"records\"", "name = \"records\"\nprefix = \"in\"")
         .replace("\"/files/\"", "\"/files\"")
         .replace("class = \"records\"", "class = \"recrods\"")
@@ -248,7 +248,8 @@ fn one_line_changed_is_one_fault() {
         ("key = \"key.pem\"", "refresh = \"1s\"", 3, "lacks `key`", "add `key = "),
         ("key = \"key.pem\"", "key = \"key.pem\", refresh = \"0s\"", 3, "out of range", "write 1ms to 1d"),
         // Keys.
-        ("\"local\"", "\"kms\"", 6, "this build has the local provider only", "provider = \"local\""),
+        ("\"local\"", "\"kms\"", 7, "KMS takes no `keyring`", "provider = \"local\""),
+        ("keyring =", "region = \"eu-west-1\"\nkeyring =", 7, "the local keyring has no `region`", "leave it out"),
         ("\"local\"", "\"locl\"", 6, "`provider` cannot be `locl`", "did you mean `local`?"),
         ("keyring = \"keyring.json\"", "", 5, "lacks `keyring`", "add `keyring"),
         ("keyring =", "max_age = \"6m\"\nkeyring =", 7, "`max_age` in `[keys]` is out of range", "1ms to 5m"),
@@ -257,7 +258,8 @@ fn one_line_changed_is_one_fault() {
         ("keyring =", "max_bytes = \"2TiB\"\nkeyring =", 7, "out of range", "1TiB"),
         ("keyring =", "unwrapped_age = \"61m\"\nkeyring =", 7, "out of range", "1ms to 1h"),
         // Classes.
-        ("directory =", "bucket =", 11, "this build stores in directories only", "`directory = "),
+        ("directory =", "bucket = \"b\"\n#", 11, "is no bucket", "the bucket's name"),
+        ("directory =", "bucket = \"bucket\"\ndirectory =", 12, "not in both", "leave one out"),
         ("directory = \"objects\"", "", 9, "lacks `directory`", "add `directory"),
         ("directory =", "kms_key = \"alias/x\"\ndirectory =", 11, "takes no `kms_key`", "leave it out"),
         ("directory =", "vault = \"a/b\"\ndirectory =", 11, "`vault` cannot be `a/b`", "1 to 64"),

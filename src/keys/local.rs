@@ -49,7 +49,8 @@ struct WrappingKey {
 #[derive(Clone)]
 pub struct LocalKeys {
     keyring: Arc<Keyring>,
-    write: usize,
+    /// The keys that every data key is wrapped under; the first gives it its name.
+    write: Vec<usize>,
     read: Vec<usize>,
 }
 
@@ -128,19 +129,24 @@ impl Keyring {
     }
 
     /// A view that seals under `write` (a name; the ring's first key when absent)
-    /// and opens under `read` (`namespace/name`; every key when absent).
+    /// and `recipients` besides, and opens under `read` (`namespace/name`; every key when absent).
     ///
     /// # Errors
     /// [`KeyringError::NoSuchKey`]
-    pub fn view(self: &Arc<Self>, write: Option<&str>, read: Option<&[String]>) -> Result<LocalKeys, KeyringError> {
-        let write = match write {
-            None => 0,
-            Some(name) => self
-                .keys
-                .iter()
-                .position(|key| key.name == name || key.id() == name)
-                .ok_or_else(|| KeyringError::NoSuchKey(name.to_owned()))?,
+    pub fn view(
+        self: &Arc<Self>,
+        write: Option<&str>,
+        recipients: &[String],
+        read: Option<&[String]>,
+    ) -> Result<LocalKeys, KeyringError> {
+        let named = |name: &str| {
+            let found = self.keys.iter().position(|key| key.name == name || key.id() == name);
+            found.ok_or_else(|| KeyringError::NoSuchKey(name.to_owned()))
         };
+        let mut write = vec![write.map_or(Ok(0), named)?];
+        for recipient in recipients {
+            write.push(named(recipient)?);
+        }
         let read = match read {
             None => (0..self.keys.len()).collect(),
             Some(ids) => ids
@@ -153,7 +159,8 @@ impl Keyring {
         Ok(LocalKeys { keyring: Arc::clone(self), write, read })
     }
 
-    fn wrap(&self, index: usize, context: &EncryptionContext) -> Result<Generated, KeyFailure> {
+    /// Wraps `key` under the ring's key `index`.
+    fn wrap(&self, index: usize, key: &Key256, aad: &[u8]) -> Result<EncryptedDataKey, KeyFailure> {
         let broken = |error: &dyn fmt::Display| KeyFailure::Broken(error.to_string());
         let wrapping = &self.keys[index];
         let id = wrapping.id();
@@ -166,13 +173,11 @@ impl Keyring {
                 KeyFailure::Broken(format!("the count of wraps at {}: {error}", self.wraps.path().display()))
             }
         })?;
-        let key = Key256::random().map_err(|error| broken(&error))?;
         let iv: [u8; IV_LEN] = random_array().map_err(|error| broken(&error))?;
-        let aad = context.encode().map_err(|error| broken(&error))?;
         let mut ciphertext = key.expose().to_vec();
         let sealed = wrapping.cipher.seal_in_place_append_tag(
             Nonce::assume_unique_for_key(iv),
-            Aad::from(&aad),
+            Aad::from(aad),
             &mut ciphertext,
         );
         if sealed.is_err() {
@@ -180,8 +185,7 @@ impl Keyring {
             return Err(broken(&"the cipher refused"));
         }
         let info = [wrapping.info_prefix().as_slice(), &iv].concat();
-        let provider = wrapping.namespace.clone().into_bytes();
-        Ok(Generated { key, encrypted: vec![EncryptedDataKey { provider, info, ciphertext }], name: id })
+        Ok(EncryptedDataKey { provider: wrapping.namespace.clone().into_bytes(), info, ciphertext })
     }
 
     fn unwrap(&self, data_key: &EncryptedDataKey, context: &EncryptionContext) -> Result<Key256, KeyFailure> {
@@ -202,7 +206,13 @@ impl Keyring {
 #[async_trait]
 impl KeyProvider for LocalKeys {
     async fn generate(&self, context: &EncryptionContext) -> Result<Generated, KeyFailure> {
-        self.seal_key(context)
+        let broken = |error: &dyn fmt::Display| KeyFailure::Broken(error.to_string());
+        let key = Key256::random().map_err(|error| broken(&error))?;
+        let aad = context.encode().map_err(|error| broken(&error))?;
+        let wrap = |index: &usize| self.keyring.wrap(*index, &key, &aad);
+        let encrypted = self.write.iter().map(wrap).collect::<Result<Vec<_>, _>>()?;
+        let name = self.write.first().map_or_else(String::new, |index| self.keyring.keys[*index].name.clone());
+        Ok(Generated { key, encrypted, name })
     }
 
     fn recognise(&self, data_key: &EncryptedDataKey) -> Option<&str> {
@@ -215,34 +225,6 @@ impl KeyProvider for LocalKeys {
 
     async fn unwrap(&self, data_key: &EncryptedDataKey, context: &EncryptionContext) -> Result<Key256, KeyFailure> {
         self.keyring.unwrap(data_key, context)
-    }
-}
-
-impl LocalKeys {
-    /// [`KeyProvider::generate`] without a runtime, for the offline commands.
-    /// Writes the count file, once a block.
-    ///
-    /// # Errors
-    /// [`KeyFailure::Broken`] when the key is spent or its count can't be kept.
-    pub fn seal_key(&self, context: &EncryptionContext) -> Result<Generated, KeyFailure> {
-        let mut fresh = self.keyring.wrap(self.write, context)?;
-        fresh.name.clone_from(&self.keyring.keys[self.write].name);
-        Ok(fresh)
-    }
-
-    /// The first data key that opens, without a runtime.
-    ///
-    /// # Errors
-    /// [`KeyFailure::Refused`] when none does.
-    pub fn open_key(&self, data_keys: &[EncryptedDataKey], context: &EncryptionContext) -> Result<Key256, KeyFailure> {
-        let mut failure = KeyFailure::Refused("none of its data keys is wrapped under a key of this keyring".into());
-        for data_key in data_keys.iter().filter(|data_key| self.recognise(data_key).is_some()) {
-            match self.keyring.unwrap(data_key, context) {
-                Ok(key) => return Ok(key),
-                Err(error) => failure = error,
-            }
-        }
-        Err(failure)
     }
 }
 

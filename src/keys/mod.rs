@@ -14,8 +14,10 @@ use crate::{
     secret::Key256,
 };
 
+mod breaker;
 mod cache;
 mod flight;
+pub mod kms;
 pub mod local;
 mod wraps;
 
@@ -53,6 +55,8 @@ pub enum KeyFailure {
     Refused(String),
     /// The provider is away or overloaded; trying later makes sense.
     Unavailable(String),
+    /// The provider doesn't let us; says nothing of the data key.
+    Denied(String),
     /// The provider is spent or misconfigured, until somebody mends it.
     Broken(String),
 }
@@ -62,6 +66,7 @@ impl fmt::Display for KeyFailure {
         match self {
             Self::Refused(detail) => write!(f, "the data key does not open: {detail}"),
             Self::Unavailable(detail) => write!(f, "the key provider is away: {detail}"),
+            Self::Denied(detail) => write!(f, "the key provider refused us: {detail}"),
             Self::Broken(detail) => write!(f, "the key provider can't be used: {detail}"),
         }
     }

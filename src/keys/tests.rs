@@ -27,19 +27,27 @@ fn keyring(text: &str) -> (tempfile::TempDir, Result<Arc<Keyring>, KeyringError>
 const KEY_A: &str = r#"{"namespace":"n","name":"a","wrapping_key":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="}"#;
 const KEY_B: &str = r#"{"namespace":"n","name":"b","wrapping_key":"HxECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="}"#;
 
-#[test]
-fn the_first_key_seals_and_all_open() {
+#[tokio::test]
+async fn the_first_key_seals_and_all_open() {
     let (_folder, ring) = keyring(&format!("[{KEY_A},{KEY_B}]"));
     let ring = ring.expect("a keyring");
-    let old = ring.view(Some("b"), None).expect("b is there").seal_key(&context("c")).expect("wraps");
-    let all = ring.view(None, None).expect("a view");
-    assert_eq!(all.seal_key(&context("c")).expect("wraps").name, "a");
-    let key = all.open_key(&old.encrypted, &context("c")).expect("opens");
+    let old = ring.view(Some("b"), &[], None).expect("b is there").generate(&context("c")).await.expect("wraps");
+    let all = ring.view(None, &[], None).expect("a view");
+    assert_eq!(all.generate(&context("c")).await.expect("wraps").name, "a");
+    let key = all.unwrap(&old.encrypted[0], &context("c")).await.expect("opens");
     assert_eq!(key.expose(), old.key.expose());
-    assert!(matches!(all.open_key(&old.encrypted, &context("d")), Err(KeyFailure::Refused(_))), "another context");
+    let other = all.unwrap(&old.encrypted[0], &context("d")).await;
+    assert!(matches!(other, Err(KeyFailure::Refused(_))), "another context");
 
-    let narrow = ring.view(None, Some(&["n/a".to_owned()])).expect("a view");
+    let narrow = ring.view(None, &[], Some(&["n/a".to_owned()])).expect("a view");
     assert_eq!(narrow.recognise(&old.encrypted[0]), None, "b isn't among its read keys");
+
+    let both = ring.view(None, &["b".to_owned()], None).expect("a view").generate(&context("c")).await.expect("wraps");
+    for wrapped in &both.encrypted {
+        let key = all.unwrap(wrapped, &context("c")).await.expect("either opens");
+        assert_eq!(key.expose(), both.key.expose());
+    }
+    assert_eq!(both.encrypted.len(), 2);
 }
 
 #[test]
@@ -97,7 +105,7 @@ struct Bench {
 impl Bench {
     fn new(bounds: Bounds, fail: bool) -> Self {
         let (folder, ring) = keyring(KEY_A);
-        let inner = ring.expect("a keyring").view(None, None).expect("a view");
+        let inner = ring.expect("a keyring").view(None, &[], None).expect("a view");
         let gate = Arc::new(Gate { inner, calls: AtomicUsize::new(0), leave: Notify::new(), fail });
         let keys = Arc::new(Self::over(&gate, bounds));
         Self { _folder: folder, gate, keys, bounds }

@@ -135,9 +135,8 @@ impl Objects {
         debug_assert!(name.len() <= MAX_NAME);
         let context = context_of(class, &upload.key).map_err(Fault::internal)?;
         let shared = class.binding == Binding::MessageId;
-        let (condition, lease) =
-            tokio::join!(self.resolve(&name, &upload.condition), self.keys.issue(&context, shared));
-        let (condition, lease) = (condition?, lease.map_err(|failure| key_fault(&failure))?);
+        let (there, lease) = tokio::join!(self.before(&name, &upload.condition), self.keys.issue(&context, shared));
+        let ((condition, replaces), lease) = (there?, lease.map_err(|failure| key_fault(&failure))?);
 
         // The id is drawn after the data key is fixed: see the format's page.
         let id = MessageId::bound(&class.vault, &class.name, upload.key.as_str()).map_err(Fault::internal)?;
@@ -157,7 +156,10 @@ impl Objects {
             sent: 0,
         };
         match self.fill(&mut upload, FrameWriter::new(sealer), &lease, &mut parts).await {
-            Ok((stored, size, crc64)) => Ok(self.receipt(&upload.key, &lease, &stored, size, crc64)),
+            Ok((mut stored, size, crc64)) => {
+                stored.replaced = stored.replaced.or(replaces);
+                Ok(self.receipt(&upload.key, &lease, &stored, size, crc64))
+            }
             Err(fault) => {
                 parts.abort().await;
                 Err(fault)
@@ -216,6 +218,24 @@ impl Objects {
         let sealed = writer.finish(&mut last).map_err(|error| self.seal_fault(error))?;
         let stored = parts.complete(last).await?;
         Ok((stored, sealed.plaintext, crc64))
+    }
+
+    /// The store's condition, and whether something stands there, where the store's
+    /// answer to the write won't say: asked beside the data key, and so a moment
+    /// before the write, which another may use.
+    async fn before(&self, name: &str, condition: &WriteCondition) -> Result<(Condition, Option<bool>), Fault> {
+        if *condition == WriteCondition::None && !self.store.rules().tells_replaced {
+            let there = self.store.stat(name).await;
+            // Whoever may not look still may write.
+            return Ok((Condition::None, there.ok().map(|there| there.is_some())));
+        }
+        let condition = self.resolve(name, condition).await?;
+        let replaces = match condition {
+            Condition::None => None,
+            Condition::Absent => Some(false),
+            Condition::Matches(_) => Some(true),
+        };
+        Ok((condition, replaces))
     }
 
     /// The store's condition for a client's; asks the store what stands there

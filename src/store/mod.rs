@@ -12,6 +12,7 @@ use bytes::Bytes;
 use crate::{fault::Tamper, message::MessageId};
 
 pub mod fs;
+pub mod s3;
 
 /// Where sealed bytes rest. One value serves one bucket or directory.
 #[async_trait]
@@ -129,6 +130,8 @@ pub struct PartRules {
     pub count: u32,
     /// Messages up to this many bytes go in one [`Store::put`].
     pub whole: u64,
+    /// Whether a write's answer says if it took the place of another object.
+    pub tells_replaced: bool,
 }
 
 /// A write that happened.

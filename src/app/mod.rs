@@ -2,27 +2,26 @@
 //!
 //! [`App::build`] is the order in which things come alive, in one function.
 
-use std::{collections::HashMap, fmt, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
+mod classes;
+
+pub use classes::{Classes, keys_of};
+
 use crate::{
     budget::Budget,
-    config::{CertificateSource, Class, Config, KeyProvider as ProviderConfig, Place},
+    config::{CertificateSource, Config},
     gateway::Gateway,
     identity::{TokenFile, TokenStore},
-    keys::{
-        DataKeys, Unwrapped,
-        local::{Keyring, LocalKeys, SERVER_BLOCK},
-    },
     metrics::Metrics,
-    objects::{Bounds, Objects, Slots},
+    objects::{Bounds, Slots},
     server::{
         Drained, Front, Server, Stop,
         admin::{Admin, Readiness},
         drain::reached,
     },
-    store::{Store, fs::FsStore},
     tls,
 };
 
@@ -42,9 +41,6 @@ pub struct App {
     uploads: Slots,
     drain_timeout: Duration,
 }
-
-/// The classes by name.
-pub type Classes = HashMap<String, Arc<Objects>>;
 
 /// Why nothing starts: which part, and what is wrong with it.
 #[derive(Debug)]
@@ -73,7 +69,7 @@ impl App {
             uploads: uploads.clone(),
         };
         let budget = bounds.budget.clone();
-        let classes = classes(&config, &bounds, &metrics)?;
+        let classes = classes::build(&config, &bounds, &metrics).await?;
         for objects in classes.values() {
             objects.canary().await.map_err(StartError::of("canary"))?;
         }
@@ -138,45 +134,6 @@ impl App {
         }
         drained
     }
-}
-
-/// The classes of `config` at work: stores opened, keys read.
-///
-/// # Errors
-/// [`StartError`] names the class.
-pub fn classes(config: &Config, bounds: &Bounds, metrics: &Metrics) -> Result<Classes, StartError> {
-    let Some(keys) = &config.keys else { return Ok(Classes::new()) };
-    let ProviderConfig::Local { keyring } = &keys.provider;
-    let keyring = Arc::new(Keyring::load(keyring, SERVER_BLOCK).map_err(StartError::of("keys"))?);
-    let unwrapped = Unwrapped::new(&keys.cache);
-    let mut stores: HashMap<&Path, Arc<dyn Store>> = HashMap::new();
-    let mut classes = Classes::new();
-    for class in &config.classes {
-        let part = format!("class `{}`", class.name);
-        let Place::Directory(directory) = &class.place;
-        let store = match stores.get(directory.as_path()) {
-            Some(store) => Arc::clone(store),
-            None => {
-                let store: Arc<dyn Store> =
-                    Arc::new(FsStore::open(directory, metrics.clone()).map_err(StartError::of(&part))?);
-                stores.insert(directory, Arc::clone(&store));
-                store
-            }
-        };
-        let provider = Arc::new(local_keys(&keyring, class).map_err(StartError::of(&part))?);
-        let data_keys = DataKeys::new(&class.name, provider, keys.cache, unwrapped.clone(), metrics.clone());
-        let objects = Objects::new(class.clone(), store, Arc::new(data_keys), bounds.clone(), metrics.clone());
-        classes.insert(class.name.clone(), Arc::new(objects));
-    }
-    Ok(classes)
-}
-
-/// What `class` may seal and open under, of `keyring`.
-///
-/// # Errors
-/// When the class names a key that the keyring hasn't got.
-pub fn local_keys(keyring: &Arc<Keyring>, class: &Class) -> Result<LocalKeys, crate::keys::local::KeyringError> {
-    keyring.view(class.write_key.as_deref(), class.read_keys.as_deref())
 }
 
 fn tokens(config: &Config) -> Result<Option<Arc<dyn TokenStore>>, StartError> {

@@ -1,0 +1,147 @@
+//! One SDK configuration, HTTP client and set of endpoints for every AWS room.
+//!
+//! Settings come as every AWS tool takes them: the default credential chain
+//! (environment, profiles, web identity, ECS, IMDS), `AWS_REGION`,
+//! `AWS_ENDPOINT_URL` and `AWS_ENDPOINT_URL_KMS`, FIPS and dual-stack endpoints.
+
+use std::{fmt, time::Duration};
+
+use aws_config::{BehaviorVersion, Region, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+
+/// Who says nothing for so long isn't there.
+const CONNECT: Duration = Duration::from_secs(3);
+/// Tries of one call, the first included; jittered exponential pauses between.
+const ATTEMPTS: u32 = 4;
+
+/// The SDK's error, whatever the operation.
+pub type SdkError<E> = aws_sdk_kms::error::SdkError<E, aws_sdk_kms::config::http::HttpResponse>;
+
+/// The configuration that every client is made of; `region` goes before the environment's.
+///
+/// # Errors
+/// [`NoRegion`] when neither says which region.
+pub async fn load(region: Option<&str>) -> Result<SdkConfig, NoRegion> {
+    let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT).build();
+    let mut loader = aws_config::defaults(BehaviorVersion::latest())
+        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
+        .timeout_config(timeouts);
+    if let Some(region) = region {
+        loader = loader.region(Region::new(region.to_owned()));
+    }
+    let config = loader.load().await;
+    if config.region().is_none() { Err(NoRegion) } else { Ok(config) }
+}
+
+/// No region is configured.
+#[derive(Clone, Copy, Debug)]
+pub struct NoRegion;
+
+impl fmt::Display for NoRegion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no AWS region: set AWS_REGION, or `region` in [keys]")
+    }
+}
+
+impl std::error::Error for NoRegion {}
+
+/// A failed call in the terms that decide what becomes of it. For the log: it
+/// may hold an ARN.
+#[derive(Clone, Debug)]
+pub struct Trouble {
+    /// What kind.
+    pub kind: TroubleKind,
+    /// The service's own code, where it answered with one.
+    pub code: Option<String>,
+    /// Code, status and the service's words.
+    pub detail: String,
+}
+
+/// What a failed call says of the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TroubleKind {
+    /// Never sent: nothing happened.
+    Unsent,
+    /// Sent, and no whole answer came: whether it happened isn't known.
+    Unanswered,
+    /// Too many calls; nothing happened.
+    Throttled,
+    /// 5xx: whether it happened isn't known.
+    Server,
+    /// 403
+    Denied,
+    /// 404
+    NotFound,
+    /// 409
+    Conflict,
+    /// 412
+    Precondition,
+    /// 416
+    Range,
+    /// Anything else that the service refuses.
+    Refused,
+}
+
+impl Trouble {
+    /// Reads `error`.
+    pub fn of<E: ProvideErrorMetadata + std::error::Error + 'static>(error: &SdkError<E>) -> Self {
+        let status = error.raw_response().map(|response| response.status().as_u16());
+        let code = error.code().map(str::to_owned);
+        let kind = match error {
+            SdkError::ConstructionFailure(_) => TroubleKind::Unsent,
+            // A connection that was never made carried nothing.
+            SdkError::DispatchFailure(failure) if failure.is_user() => TroubleKind::Unsent,
+            SdkError::DispatchFailure(_) | SdkError::TimeoutError(_) | SdkError::ResponseError(_) => {
+                TroubleKind::Unanswered
+            }
+            _ => by_answer(status, code.as_deref()),
+        };
+        let what = match error {
+            SdkError::ServiceError(_) => error.message().unwrap_or_default().to_owned(),
+            other => {
+                let mut words = other.to_string();
+                let mut source = std::error::Error::source(other);
+                while let Some(cause) = source {
+                    words = format!("{words}: {cause}");
+                    source = cause.source();
+                }
+                words
+            }
+        };
+        let (shown, number) = (code.as_deref().unwrap_or("no code"), status.unwrap_or(0));
+        Self { kind, detail: format!("{shown} ({number}): {what}"), code }
+    }
+
+    /// Whether the call may have taken effect all the same.
+    pub fn is_ambiguous(&self) -> bool {
+        matches!(self.kind, TroubleKind::Unanswered | TroubleKind::Server)
+    }
+
+    /// Whether trying later makes sense.
+    pub fn is_passing(&self) -> bool {
+        self.is_ambiguous() || matches!(self.kind, TroubleKind::Throttled | TroubleKind::Unsent)
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+fn by_answer(status: Option<u16>, code: Option<&str>) -> TroubleKind {
+    let throttled = ["Throttling", "SlowDown", "TooManyRequests", "RequestLimitExceeded", "LimitExceeded"];
+    if code.is_some_and(|code| throttled.iter().any(|name| code.starts_with(name))) {
+        return TroubleKind::Throttled;
+    }
+    match (status, code) {
+        (_, Some("AccessDenied" | "AccessDeniedException")) | (Some(401 | 403), _) => TroubleKind::Denied,
+        (Some(404), _) => TroubleKind::NotFound,
+        (Some(409), _) => TroubleKind::Conflict,
+        (Some(412), _) => TroubleKind::Precondition,
+        (Some(416), _) => TroubleKind::Range,
+        (Some(429), _) => TroubleKind::Throttled,
+        (Some(500..), _) => TroubleKind::Server,
+        _ => TroubleKind::Refused,
+    }
+}

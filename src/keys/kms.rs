@@ -1,0 +1,277 @@
+//! AWS KMS as the provider of data keys.
+//!
+//! `GenerateDataKey` for a fresh one, `Encrypt` for further recipients of the
+//! same, `Decrypt` *with* the key's id: only keys that the class lists are ever
+//! tried, and the answer must name the key that was asked.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use aws_config::SdkConfig;
+use aws_sdk_kms::{
+    Client,
+    primitives::Blob,
+    types::{DataKeySpec, KeyState, KeyUsageType},
+};
+use aws_smithy_types::timeout::TimeoutConfig;
+use zeroize::Zeroizing;
+
+use super::{Generated, KeyFailure, KeyProvider, breaker::Breaker};
+use crate::{
+    aws::{Trouble, TroubleKind},
+    config::is_key_arn,
+    message::{EncryptedDataKey, EncryptionContext},
+    metrics::Metrics,
+    secret::Key256,
+};
+
+/// What a data key's provider id is.
+const PROVIDER: &[u8] = b"aws-kms";
+/// One try of one call.
+const ATTEMPT: Duration = Duration::from_secs(3);
+/// One call with all its tries.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// A client for KMS; `endpoint` goes before the environment's.
+pub fn client(config: &SdkConfig, endpoint: Option<&str>) -> Client {
+    let timeouts =
+        TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT).operation_timeout(DEADLINE).build();
+    let mut config = aws_sdk_kms::config::Builder::from(config).timeout_config(timeouts);
+    if let Some(endpoint) = endpoint {
+        config = config.endpoint_url(endpoint);
+    }
+    Client::from_conf(config.build())
+}
+
+/// One class's keys in KMS.
+pub struct KmsKeys {
+    client: Client,
+    /// The class's key as configured: the metrics' label.
+    name: String,
+    /// ARNs or aliases that every data key is encrypted to besides.
+    recipients: Vec<String>,
+    /// ARNs that may open, beside related multi-Region keys.
+    read: Vec<String>,
+    breaker: Breaker,
+    metrics: Metrics,
+}
+
+/// What KMS says of a key.
+#[derive(Clone, Debug)]
+pub struct KeyStanding {
+    /// Its ARN, whatever it was asked by.
+    pub arn: String,
+    /// What keeps it from being used, if anything does.
+    pub fault: Option<String>,
+}
+
+impl KmsKeys {
+    /// Keys of a class that seals under `key` and opens under `read` (key ARNs).
+    pub fn new(client: Client, key: &str, recipients: Vec<String>, read: Vec<String>, metrics: Metrics) -> Self {
+        Self { client, name: key.to_owned(), recipients, read, breaker: Breaker::default(), metrics }
+    }
+
+    /// Whether what is sealed under the key `arn` could be opened again.
+    pub fn reads(&self, arn: &str) -> bool {
+        self.read_arn(arn.as_bytes()).is_some()
+    }
+
+    /// Asks KMS for the class's key: its ARN, and whether it can be used.
+    ///
+    /// # Errors
+    /// [`KeyFailure`] when KMS doesn't say.
+    pub async fn standing(&self) -> Result<KeyStanding, KeyFailure> {
+        let call = self.client.describe_key().key_id(&self.name).send();
+        let answer = self.timed("describe", call).await?;
+        let key = answer.key_metadata.ok_or_else(|| KeyFailure::Broken("DescribeKey answered nothing".into()))?;
+        let fault = match (key.key_state.as_ref(), key.key_usage.as_ref()) {
+            (Some(KeyState::Enabled), Some(KeyUsageType::EncryptDecrypt)) => None,
+            (Some(KeyState::Enabled), usage) => Some(format!("its usage is {usage:?}, not ENCRYPT_DECRYPT")),
+            (state, _) => Some(format!("its state is {}", state.map_or("unknown", KeyState::as_str))),
+        };
+        Ok(KeyStanding { arn: key.arn.unwrap_or_default(), fault })
+    }
+
+    /// The configured ARN that answers for the ARN `info`: itself, or a related
+    /// multi-Region key.
+    fn read_arn(&self, info: &[u8]) -> Option<&str> {
+        let info = std::str::from_utf8(info).ok()?;
+        self.read.iter().map(String::as_str).find(|arn| *arn == info || related(arn, info))
+    }
+
+    async fn timed<T, E>(
+        &self,
+        operation: &str,
+        call: impl Future<Output = Result<T, crate::aws::SdkError<E>>>,
+    ) -> Result<T, KeyFailure>
+    where
+        E: aws_smithy_types::error::metadata::ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        if !self.breaker.admits() {
+            self.count(operation, "skipped");
+            return Err(KeyFailure::Unavailable("KMS was away a moment ago".into()));
+        }
+        let begun = Instant::now();
+        let outcome = call.await.map_err(|error| Trouble::of(&error));
+        self.metrics
+            .kms_seconds
+            .with_label_values(&[operation, &self.name])
+            .observe(begun.elapsed().as_secs_f64());
+        let (label, failure) = match outcome {
+            Ok(answer) => {
+                self.breaker.answered();
+                self.count(operation, "ok");
+                return Ok(answer);
+            }
+            Err(trouble) => judge(&trouble),
+        };
+        match &failure {
+            KeyFailure::Unavailable(_) => self.breaker.failed(),
+            _ => self.breaker.answered(),
+        }
+        self.count(operation, label);
+        Err(failure)
+    }
+
+    fn count(&self, operation: &str, outcome: &str) {
+        self.metrics.kms_requests.with_label_values(&[operation, &self.name, outcome]).inc();
+    }
+}
+
+#[async_trait]
+impl KeyProvider for KmsKeys {
+    async fn generate(&self, context: &EncryptionContext) -> Result<Generated, KeyFailure> {
+        let broken = |what: &str| KeyFailure::Broken(what.to_owned());
+        let context = pairs(context);
+        let call = self
+            .client
+            .generate_data_key()
+            .key_id(&self.name)
+            .key_spec(DataKeySpec::Aes256)
+            .set_encryption_context(Some(context.clone()))
+            .send();
+        let answer = self.timed("generate", call).await?;
+        let plaintext = answer.plaintext.map(|blob| Zeroizing::new(blob.into_inner()));
+        let plaintext = plaintext.ok_or_else(|| broken("GenerateDataKey answered no key"))?;
+        let key = Key256::from_slice(&plaintext).ok_or_else(|| broken("GenerateDataKey answered no 32 bytes"))?;
+        let mut encrypted = vec![wrapped(answer.key_id, answer.ciphertext_blob)?];
+        for recipient in &self.recipients {
+            let call = self
+                .client
+                .encrypt()
+                .key_id(recipient)
+                .plaintext(Blob::new(plaintext.to_vec()))
+                .set_encryption_context(Some(context.clone()))
+                .send();
+            let answer = self.timed("encrypt", call).await?;
+            encrypted.push(wrapped(answer.key_id, answer.ciphertext_blob)?);
+        }
+        Ok(Generated { key, encrypted, name: self.name.clone() })
+    }
+
+    fn recognise(&self, data_key: &EncryptedDataKey) -> Option<&str> {
+        if data_key.provider != PROVIDER {
+            return None;
+        }
+        self.read_arn(&data_key.info).map(|_| self.name.as_str())
+    }
+
+    async fn unwrap(&self, data_key: &EncryptedDataKey, context: &EncryptionContext) -> Result<Key256, KeyFailure> {
+        let refused = |what: &str| KeyFailure::Refused(what.to_owned());
+        let arn = self.read_arn(&data_key.info).ok_or_else(|| refused("not a key that this class may open"))?;
+        let call = self
+            .client
+            .decrypt()
+            .key_id(arn)
+            .ciphertext_blob(Blob::new(data_key.ciphertext.clone()))
+            .set_encryption_context(Some(pairs(context)))
+            .send();
+        let answer = self.timed("decrypt", call).await?;
+        let plaintext = answer.plaintext.map(|blob| Zeroizing::new(blob.into_inner()));
+        if answer.key_id.as_deref() != Some(arn) {
+            return Err(refused("KMS opened it under another key than was asked for"));
+        }
+        plaintext
+            .and_then(|plaintext| Key256::from_slice(&plaintext))
+            .ok_or_else(|| refused("the data key isn't 32 bytes"))
+    }
+}
+
+impl fmt::Debug for KmsKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KmsKeys").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Whether two ARNs are replicas of one multi-Region key: alike but for the region.
+fn related(one: &str, other: &str) -> bool {
+    let parts = |arn: &str| -> Option<(String, String)> {
+        let parts: Vec<&str> = arn.splitn(6, ':').collect();
+        let [arn, partition, service, _region, account, resource] = parts[..] else { return None };
+        resource
+            .starts_with("key/mrk-")
+            .then(|| (format!("{arn}:{partition}:{service}:{account}"), resource.to_owned()))
+    };
+    parts(one).is_some_and(|one| Some(one) == parts(other))
+}
+
+fn pairs(context: &EncryptionContext) -> HashMap<String, String> {
+    context.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+/// The info is the ARN that KMS returned, never an alias.
+fn wrapped(key_id: Option<String>, ciphertext: Option<Blob>) -> Result<EncryptedDataKey, KeyFailure> {
+    match (key_id.filter(|arn| is_key_arn(arn)), ciphertext) {
+        (Some(arn), Some(blob)) => Ok(EncryptedDataKey {
+            provider: PROVIDER.to_vec(),
+            info: arn.into_bytes(),
+            ciphertext: blob.into_inner(),
+        }),
+        _ => Err(KeyFailure::Broken("KMS answered without a key ARN or a ciphertext".into())),
+    }
+}
+
+/// The metric's outcome, and what the failure says.
+fn judge(trouble: &Trouble) -> (&'static str, KeyFailure) {
+    let detail = trouble.detail.clone();
+    match (trouble.kind, trouble.code.as_deref()) {
+        (TroubleKind::Throttled, _) => ("throttled", KeyFailure::Unavailable(detail)),
+        (TroubleKind::Denied, _) => ("denied", KeyFailure::Denied(detail)),
+        (_, Some("InvalidCiphertextException" | "IncorrectKeyException")) => ("refused", KeyFailure::Refused(detail)),
+        (_, Some("DisabledException" | "KMSInvalidStateException" | "NotFoundException" | "InvalidKeyUsageException")) => {
+            ("unusable", KeyFailure::Broken(detail))
+        }
+        (TroubleKind::Unsent | TroubleKind::Unanswered | TroubleKind::Server, _) => {
+            ("unavailable", KeyFailure::Unavailable(detail))
+        }
+        (_, Some("DependencyTimeoutException" | "KeyUnavailableException" | "KMSInternalException")) => {
+            ("unavailable", KeyFailure::Unavailable(detail))
+        }
+        _ => ("error", KeyFailure::Broken(detail)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: &str = "arn:aws:kms:eu-west-1:111122223333:key/mrk-1234";
+
+    #[test]
+    fn replicas_are_kin() {
+        assert!(related(ONE, "arn:aws:kms:us-east-1:111122223333:key/mrk-1234"));
+        for other in [
+            "arn:aws:kms:us-east-1:999922223333:key/mrk-1234",
+            "arn:aws:kms:us-east-1:111122223333:key/mrk-9",
+            "arn:aws-cn:kms:us-east-1:111122223333:key/mrk-1234",
+        ] {
+            assert!(!related(ONE, other), "{other}");
+        }
+        let single = "arn:aws:kms:eu-west-1:111122223333:key/1234";
+        assert!(!related(single, "arn:aws:kms:us-east-1:111122223333:key/1234"), "single-Region keys have no kin");
+    }
+}

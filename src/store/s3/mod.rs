@@ -1,0 +1,245 @@
+//! An S3 bucket as the resting place: sealed parts in, SSE-KMS on top, and every
+//! answer judged.
+//!
+//! The rules that this room keeps are `docs/storing.md`'s: what was sent is
+//! followed to its end, what the bucket answered about encryption is believed
+//! only when it says what was asked for, and what is undone is undone whole.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use aws_config::SdkConfig;
+use aws_sdk_s3::{
+    Client,
+    config::{RequestChecksumCalculation, ResponseChecksumValidation},
+};
+pub use aws_sdk_s3::types::ServerSideEncryption;
+use aws_smithy_types::timeout::TimeoutConfig;
+use bytes::Bytes;
+
+use super::{Condition, ETag, Failure, Page, PartRules, Reading, Span, Stat, Store, Stored, Target, Upload};
+use crate::{
+    aws::{SdkError, Trouble, TroubleKind},
+    metrics::Metrics,
+};
+
+mod attributes;
+mod encryption;
+mod list;
+mod put;
+mod read;
+mod remove;
+mod upload;
+
+/// One try of a call that carries no object.
+const ATTEMPT: Duration = Duration::from_secs(20);
+
+/// How a bucket is to be used.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Its name.
+    pub bucket: String,
+    /// The encryption asked of S3, and required of its answers.
+    pub sse: Option<Sse>,
+    /// Whether a removal ends every version, or leaves S3's marker.
+    pub versions: bool,
+}
+
+/// Server-side encryption under KMS.
+#[derive(Clone, Debug)]
+pub struct Sse {
+    /// `aws:kms` or `aws:kms:dsse`.
+    pub kind: ServerSideEncryption,
+    /// The key as configured, which goes into the request.
+    pub key: String,
+    /// The key's own ARN, which the answer must name.
+    pub arn: String,
+    /// Whether an answer that says anything else closes the class.
+    pub required: bool,
+}
+
+/// One bucket.
+#[derive(Clone)]
+pub struct S3Store(Arc<Inner>);
+
+struct Inner {
+    client: Client,
+    settings: Settings,
+    rules: PartRules,
+    metrics: Metrics,
+    /// Set when the bucket stored something otherwise than it was asked to.
+    closed: AtomicBool,
+    why_closed: OnceLock<String>,
+}
+
+/// A client for S3 of `config`.
+pub fn client(config: &SdkConfig) -> Client {
+    let timeouts = TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT).build();
+    let path_style = config.endpoint_url().is_some() || std::env::var_os("AWS_ENDPOINT_URL_S3").is_some();
+    let config = aws_sdk_s3::config::Builder::from(config)
+        .timeout_config(timeouts)
+        .force_path_style(path_style)
+        // Ours are given with each call; the SDK would hash what is hashed already.
+        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+        .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+        .build();
+    Client::from_conf(config)
+}
+
+impl S3Store {
+    /// The bucket of `settings`, by `client`.
+    pub fn new(client: Client, settings: Settings, metrics: Metrics) -> Self {
+        const MIB: u64 = 1 << 20;
+        let rules = PartRules {
+            min: 5 * MIB,
+            usual: 8 * MIB,
+            max: 5 << 30,
+            count: 10_000,
+            whole: 8 * MIB,
+            tells_replaced: false,
+        };
+        Self(Arc::new(Inner {
+            client,
+            settings,
+            rules,
+            metrics,
+            closed: AtomicBool::new(false),
+            why_closed: OnceLock::new(),
+        }))
+    }
+
+    /// Why nothing more is written, if that is so.
+    pub fn closed(&self) -> Option<&str> {
+        self.0.why_closed.get().map(String::as_str)
+    }
+}
+
+impl Inner {
+    fn bucket(&self) -> &str {
+        &self.settings.bucket
+    }
+
+    /// Stops every later write: what the bucket does isn't what was asked of it.
+    fn close(&self, why: String) -> Failure {
+        tracing::error!(bucket = self.bucket(), why, "the class is closed for writing");
+        self.closed.store(true, Ordering::Release);
+        Failure::Denied(self.why_closed.get_or_init(|| why).clone())
+    }
+
+    fn open(&self) -> Result<(), Failure> {
+        match self.closed.load(Ordering::Acquire) {
+            false => Ok(()),
+            true => Err(Failure::Denied(self.why_closed.get().cloned().unwrap_or_default())),
+        }
+    }
+
+    /// Makes a call, timed, and its failure readable.
+    async fn timed<T, E>(
+        &self,
+        operation: &str,
+        call: impl Future<Output = Result<T, SdkError<E>>>,
+    ) -> Result<T, Trouble>
+    where
+        E: aws_smithy_types::error::metadata::ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        let begun = Instant::now();
+        let outcome = call.await.map_err(|error| Trouble::of(&error));
+        let label = match &outcome {
+            Ok(_) => "ok",
+            Err(trouble) => label(trouble.kind),
+        };
+        self.metrics
+            .store_seconds
+            .with_label_values(&[operation, label])
+            .observe(begun.elapsed().as_secs_f64());
+        outcome
+    }
+}
+
+#[async_trait]
+impl Store for S3Store {
+    fn rules(&self) -> &PartRules {
+        &self.0.rules
+    }
+
+    async fn put(&self, target: Target, message: Bytes) -> Result<Stored, Failure> {
+        self.0.open()?;
+        self.0.put(target, message).await
+    }
+
+    async fn begin(&self, target: Target) -> Result<Box<dyn Upload>, Failure> {
+        self.0.open()?;
+        upload::begin(&self.0, target).await
+    }
+
+    async fn stat(&self, name: &str) -> Result<Option<Stat>, Failure> {
+        self.0.stat(name).await
+    }
+
+    async fn read(&self, name: &str, span: Span, pin: Option<&ETag>) -> Result<Reading, Failure> {
+        self.0.read(name, span, pin).await
+    }
+
+    async fn delete(&self, name: &str, condition: &Condition) -> Result<(), Failure> {
+        self.0.delete(name, condition).await
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Page, Failure> {
+        self.0.list(prefix, after, limit).await
+    }
+}
+
+impl fmt::Debug for S3Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("S3Store").field("settings", &self.0.settings).finish_non_exhaustive()
+    }
+}
+
+/// What a trouble is where nothing special is known of the call.
+fn failure(trouble: &Trouble) -> Failure {
+    let detail = trouble.detail.clone();
+    match trouble.kind {
+        TroubleKind::Denied => Failure::Denied(detail),
+        TroubleKind::NotFound => Failure::NotFound,
+        TroubleKind::Conflict => Failure::Conflict,
+        TroubleKind::Precondition => Failure::Precondition,
+        TroubleKind::Unsent | TroubleKind::Unanswered | TroubleKind::Throttled | TroubleKind::Server => {
+            Failure::Unavailable(detail)
+        }
+        TroubleKind::Range | TroubleKind::Refused => Failure::Other(detail),
+    }
+}
+
+fn label(kind: TroubleKind) -> &'static str {
+    match kind {
+        TroubleKind::Unsent => "unsent",
+        TroubleKind::Unanswered => "unanswered",
+        TroubleKind::Throttled => "throttled",
+        TroubleKind::Server => "server",
+        TroubleKind::Denied => "denied",
+        TroubleKind::NotFound => "not_found",
+        TroubleKind::Conflict => "conflict",
+        TroubleKind::Precondition => "precondition",
+        TroubleKind::Range => "range",
+        TroubleKind::Refused => "error",
+    }
+}
+
+/// An entity tag without its quotes.
+fn unquoted(tag: &str) -> ETag {
+    ETag(tag.trim_start_matches("W/").trim_matches('"').to_owned())
+}
+
+/// The pause before try `attempt` (from 1), jittered, so that many don't return as one.
+fn pause(attempt: u32) -> Duration {
+    let most = 100_u64 << attempt.min(6);
+    let jitter: [u8; 2] = crate::secret::random_array().unwrap_or([128, 0]);
+    Duration::from_millis(most / 2 + most * u64::from(u16::from_be_bytes(jitter)) / 65_536 / 2)
+}

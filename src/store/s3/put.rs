@@ -1,0 +1,177 @@
+//! One object in one request, and what became of it when no answer came.
+
+use aws_sdk_s3::primitives::ByteStream;
+use aws_smithy_types::retry::RetryConfig;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use crc_fast::CrcAlgorithm;
+
+use super::{
+    Condition, ETag, Failure, Inner, Stored, Target, attributes,
+    encryption::Answered,
+    failure, pause, unquoted,
+};
+use crate::{
+    aws::{Trouble, TroubleKind},
+    message::MessageId,
+};
+
+/// Tries of a call whose outcome is followed by us, not by the SDK: the SDK
+/// doesn't tell a first 409 or 412 from one that answers its own second try.
+pub(super) const TRIES: u32 = 4;
+
+impl Inner {
+    /// Puts `message` whole.
+    pub(super) async fn put(&self, target: Target, message: Bytes) -> Result<Stored, Failure> {
+        let checksum = STANDARD.encode(crc64(&message).to_be_bytes());
+        let mut attempt = 1;
+        loop {
+            let trouble = match self.put_once(&target, message.clone(), &checksum).await {
+                Ok(Ok(etag)) => return Ok(Stored { etag, replaced: None }),
+                Ok(Err(failure)) => return Err(failure),
+                Err(trouble) => trouble,
+            };
+            match self.follow(&target, &trouble, attempt).await? {
+                Some(stored) => return Ok(stored),
+                None => {
+                    tokio::time::sleep(pause(attempt)).await;
+                    attempt += 1;
+                }
+            }
+        }
+    }
+
+    async fn put_once(
+        &self,
+        target: &Target,
+        message: Bytes,
+        checksum: &str,
+    ) -> Result<Result<ETag, Failure>, Trouble> {
+        let metadata = match attributes::metadata(&target.attributes) {
+            Ok(metadata) => metadata,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        let header = |name| attributes::header(&target.attributes, name);
+        let (if_match, if_none_match) = conditions(&target.condition);
+        let (sse, key) = self.asked();
+        let call = self
+            .client
+            .put_object()
+            .bucket(self.bucket())
+            .key(&target.name)
+            .body(ByteStream::from(message))
+            .checksum_crc64_nvme(checksum)
+            .set_metadata(Some(metadata))
+            .set_cache_control(header("cache-control"))
+            .set_content_disposition(header("content-disposition"))
+            .set_content_encoding(header("content-encoding"))
+            .set_content_language(header("content-language"))
+            .set_content_type(header("content-type"))
+            .set_expires(attributes::expires(&target.attributes))
+            .set_if_match(if_match)
+            .set_if_none_match(if_none_match)
+            .set_server_side_encryption(sse)
+            .set_ssekms_key_id(key)
+            .set_bucket_key_enabled(self.bucket_key())
+            .customize()
+            .disable_payload_signing()
+            .config_override(aws_sdk_s3::config::Builder::new().retry_config(RetryConfig::disabled()));
+        let answer = self.timed("put", call.send()).await?;
+        let answered = Answered { kind: answer.server_side_encryption(), key: answer.ssekms_key_id() };
+        let etag = answer.e_tag().map(unquoted);
+        if let Err(failure) = self.judge(&answered) {
+            self.take_back(&target.name, answer.version_id(), etag.as_ref()).await;
+            return Ok(Err(failure));
+        }
+        Ok(etag.ok_or_else(|| Failure::Other("PutObject answered without an entity tag".into())))
+    }
+
+    /// What a failed PutObject or CompleteMultipartUpload came to: stored after
+    /// all, to be tried again (`None`), or an end.
+    pub(super) async fn follow(
+        &self,
+        target: &Target,
+        trouble: &Trouble,
+        attempt: u32,
+    ) -> Result<Option<Stored>, Failure> {
+        let earlier = attempt > 1;
+        let gone = trouble.code.as_deref() == Some("NoSuchUpload");
+        // An answer to a second try may speak of the first one's work.
+        let look = trouble.is_ambiguous() || (earlier && (trouble.kind == TroubleKind::Precondition || gone));
+        if look {
+            match self.stored_id(&target.name).await {
+                Ok(Some((id, etag))) if id == target.id => return Ok(Some(Stored { etag, replaced: None })),
+                Ok(_) if trouble.kind == TroubleKind::Precondition => return Err(Failure::Precondition),
+                Ok(_) if gone => {
+                    return Err(Failure::OutcomeUnknown(format!("the upload is gone and so is its object: {trouble}")));
+                }
+                Ok(_) => {}
+                Err(unread) if attempt >= TRIES => {
+                    return Err(Failure::OutcomeUnknown(format!("{trouble}; reading back: {unread}")));
+                }
+                Err(_) => return Ok(None),
+            }
+        }
+        if trouble.is_passing() && attempt < TRIES {
+            return Ok(None);
+        }
+        Err(if trouble.is_ambiguous() {
+            Failure::OutcomeUnknown(trouble.detail.clone())
+        } else {
+            failure(trouble)
+        })
+    }
+
+    /// The message id and entity tag of what stands under `name`.
+    async fn stored_id(&self, name: &str) -> Result<Option<(MessageId, ETag)>, Failure> {
+        let call = self.client.get_object().bucket(self.bucket()).key(name).range("bytes=0-34").send();
+        match self.timed("read_back", call).await {
+            Ok(answer) => {
+                let etag = answer.e_tag().map(unquoted);
+                let body = answer.body.collect().await;
+                let bytes = body.map_err(|error| Failure::Unavailable(error.to_string()))?.into_bytes();
+                let id: Option<[u8; 32]> = bytes.get(3..35).and_then(|id| id.try_into().ok());
+                Ok(id.map(MessageId::from).zip(etag))
+            }
+            Err(trouble) if matches!(trouble.kind, TroubleKind::NotFound | TroubleKind::Range) => Ok(None),
+            Err(trouble) => Err(failure(&trouble)),
+        }
+    }
+
+    /// Removes an object that was stored otherwise than asked: by its version, or
+    /// while it still bears its tag; nothing else under that name is touched.
+    async fn take_back(&self, name: &str, version: Option<&str>, etag: Option<&ETag>) {
+        let call = self.client.delete_object().bucket(self.bucket()).key(name);
+        let call = match (version.filter(|version| *version != "null"), etag) {
+            (Some(version), _) => call.version_id(version),
+            (None, Some(etag)) => call.if_match(etag.to_string()),
+            (None, None) => return tracing::error!(bucket = self.bucket(), "an object stored wrongly can't be named"),
+        };
+        match self.timed("take_back", call.send()).await {
+            Ok(_) => tracing::error!(
+                bucket = self.bucket(),
+                versioned = version.is_some(),
+                "an object stored without the encryption asked for was removed; what it took the place of is lost \
+                 where the bucket keeps no versions"
+            ),
+            Err(trouble) => tracing::error!(
+                bucket = self.bucket(), %trouble,
+                "an object stored without the encryption asked for could not be removed"
+            ),
+        }
+    }
+}
+
+/// CRC-64/NVME of sealed bytes.
+pub(super) fn crc64(bytes: &[u8]) -> u64 {
+    crc_fast::checksum(CrcAlgorithm::Crc64Nvme, bytes)
+}
+
+/// `If-Match` and `If-None-Match`.
+pub(super) fn conditions(condition: &Condition) -> (Option<String>, Option<String>) {
+    match condition {
+        Condition::None => (None, None),
+        Condition::Absent => (None, Some("*".into())),
+        Condition::Matches(etag) => (Some(etag.to_string()), None),
+    }
+}

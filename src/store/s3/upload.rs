@@ -1,0 +1,270 @@
+//! A multipart upload: parts side by side, then complete or undone, by one owner.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use aws_sdk_s3::{
+    primitives::ByteStream,
+    types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart},
+};
+use aws_smithy_types::{retry::RetryConfig, timeout::TimeoutConfig};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use crc_fast::CrcAlgorithm;
+use tokio::task::JoinSet;
+
+use super::{
+    Failure, Inner, Stored, Target, Upload, attributes,
+    encryption::Answered,
+    failure, pause,
+    put::{conditions, crc64},
+    unquoted,
+};
+use crate::aws::{Trouble, TroubleKind};
+
+/// Parts on their way at once, for one upload.
+const PARTS: usize = 4;
+/// The slowest that a part is waited for: a tenth of a second for each 64 KiB, and a floor.
+const PART_FLOOR: Duration = Duration::from_secs(30);
+/// How often an abort is repeated before what is left is told to the log.
+const ABORTS: u32 = 6;
+
+struct S3Upload {
+    store: Arc<Inner>,
+    target: Target,
+    id: String,
+    sending: JoinSet<Result<CompletedPart, Failure>>,
+    sent: Vec<CompletedPart>,
+    next: i32,
+    crc: u64,
+    length: u64,
+    /// Set when there is nothing left to undo.
+    over: bool,
+}
+
+/// Creates the upload. Whether S3 will encrypt as asked is judged by its answer,
+/// before a byte goes.
+pub(super) async fn begin(store: &Arc<Inner>, target: Target) -> Result<Box<dyn Upload>, Failure> {
+    let header = |name| attributes::header(&target.attributes, name);
+    let (sse, key) = store.asked();
+    let call = store
+        .client
+        .create_multipart_upload()
+        .bucket(store.bucket())
+        .key(&target.name)
+        .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
+        .checksum_type(ChecksumType::FullObject)
+        .set_metadata(Some(attributes::metadata(&target.attributes)?))
+        .set_cache_control(header("cache-control"))
+        .set_content_disposition(header("content-disposition"))
+        .set_content_encoding(header("content-encoding"))
+        .set_content_language(header("content-language"))
+        .set_content_type(header("content-type"))
+        .set_expires(attributes::expires(&target.attributes))
+        .set_server_side_encryption(sse)
+        .set_ssekms_key_id(key)
+        .set_bucket_key_enabled(store.bucket_key())
+        .send();
+    let answer = store.timed("begin", call).await.map_err(|trouble| failure(&trouble))?;
+    let id = answer
+        .upload_id()
+        .ok_or_else(|| Failure::Other("CreateMultipartUpload answered without an upload id".into()))?
+        .to_owned();
+    let upload = S3Upload {
+        store: Arc::clone(store),
+        target,
+        id,
+        sending: JoinSet::new(),
+        sent: Vec::new(),
+        next: 1,
+        crc: 0,
+        length: 0,
+        over: false,
+    };
+    let answered = Answered { kind: answer.server_side_encryption(), key: answer.ssekms_key_id() };
+    if let Err(failure) = store.judge(&answered) {
+        Box::new(upload).abort().await;
+        return Err(failure);
+    }
+    Ok(Box::new(upload))
+}
+
+#[async_trait]
+impl Upload for S3Upload {
+    async fn part(&mut self, bytes: Bytes) -> Result<(), Failure> {
+        while self.sending.len() >= PARTS {
+            self.landed().await?;
+        }
+        let crc = crc64(&bytes);
+        self.crc = if self.length == 0 {
+            crc
+        } else {
+            crc_fast::checksum_combine(CrcAlgorithm::Crc64Nvme, self.crc, crc, bytes.len() as u64)
+        };
+        self.length += bytes.len() as u64;
+        let (store, name, id, number) =
+            (Arc::clone(&self.store), self.target.name.clone(), self.id.clone(), self.next);
+        self.next += 1;
+        self.sending.spawn(async move { store.send_part(&name, &id, number, bytes, crc).await });
+        Ok(())
+    }
+
+    async fn complete(mut self: Box<Self>) -> Result<Stored, Failure> {
+        while !self.sending.is_empty() {
+            if let Err(failure) = self.landed().await {
+                self.abort().await;
+                return Err(failure);
+            }
+        }
+        self.sent.sort_by_key(CompletedPart::part_number);
+        let mut attempt = 1;
+        loop {
+            let trouble = match self.complete_once().await {
+                Ok(stored) => {
+                    self.over = true;
+                    return stored;
+                }
+                Err(trouble) => trouble,
+            };
+            match self.store.follow(&self.target, &trouble, attempt).await {
+                Ok(Some(stored)) => {
+                    self.over = true;
+                    return Ok(stored);
+                }
+                Ok(None) => {
+                    tokio::time::sleep(pause(attempt)).await;
+                    attempt += 1;
+                }
+                // What may yet become an object isn't undone under its uploader.
+                Err(failure @ Failure::OutcomeUnknown(_)) => {
+                    self.over = true;
+                    return Err(failure);
+                }
+                Err(failure) => {
+                    self.abort().await;
+                    return Err(failure);
+                }
+            }
+        }
+    }
+
+    async fn abort(mut self: Box<Self>) {
+        self.over = true;
+        // A part that lands after an abort would lie there unseen.
+        while self.sending.join_next().await.is_some() {}
+        abort(&self.store, &self.target.name, &self.id).await;
+    }
+}
+
+impl S3Upload {
+    /// Waits for one part to land.
+    async fn landed(&mut self) -> Result<(), Failure> {
+        match self.sending.join_next().await {
+            Some(Ok(part)) => self.sent.push(part?),
+            Some(Err(error)) => return Err(Failure::Other(format!("a part's task ended: {error}"))),
+            None => {}
+        }
+        Ok(())
+    }
+
+    async fn complete_once(&self) -> Result<Result<Stored, Failure>, Trouble> {
+        let (if_match, if_none_match) = conditions(&self.target.condition);
+        let parts = CompletedMultipartUpload::builder().set_parts(Some(self.sent.clone())).build();
+        let call = self
+            .store
+            .client
+            .complete_multipart_upload()
+            .bucket(self.store.bucket())
+            .key(&self.target.name)
+            .upload_id(&self.id)
+            .multipart_upload(parts)
+            .checksum_crc64_nvme(STANDARD.encode(self.crc.to_be_bytes()))
+            .checksum_type(ChecksumType::FullObject)
+            .mpu_object_size(i64::try_from(self.length).unwrap_or(i64::MAX))
+            .set_if_match(if_match)
+            .set_if_none_match(if_none_match)
+            .customize()
+            .config_override(
+                aws_sdk_s3::config::Builder::new()
+                    .retry_config(RetryConfig::disabled())
+                    // S3 may take minutes to put 10,000 parts together.
+                    .timeout_config(
+                        TimeoutConfig::builder().operation_attempt_timeout(Duration::from_secs(300)).build(),
+                    ),
+            );
+        let answer = self.store.timed("complete", call.send()).await?;
+        let etag = answer.e_tag().map(unquoted);
+        Ok(etag
+            .map(|etag| Stored { etag, replaced: None })
+            .ok_or_else(|| Failure::Other("CompleteMultipartUpload answered without an entity tag".into())))
+    }
+}
+
+impl Drop for S3Upload {
+    fn drop(&mut self) {
+        if self.over {
+            return;
+        }
+        // Its owner is gone without a word: a task of its own undoes it, if there
+        // is still a runtime; else the orphan sweep does.
+        let (store, name, id) = (Arc::clone(&self.store), self.target.name.clone(), self.id.clone());
+        let mut sending = std::mem::take(&mut self.sending);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                while sending.join_next().await.is_some() {}
+                abort(&store, &name, &id).await;
+            });
+        }
+    }
+}
+
+impl Inner {
+    async fn send_part(
+        &self,
+        name: &str,
+        id: &str,
+        number: i32,
+        bytes: Bytes,
+        crc: u64,
+    ) -> Result<CompletedPart, Failure> {
+        let checksum = STANDARD.encode(crc.to_be_bytes());
+        let patience = PART_FLOOR + Duration::from_millis(bytes.len() as u64 / 655);
+        let call = self
+            .client
+            .upload_part()
+            .bucket(self.bucket())
+            .key(name)
+            .upload_id(id)
+            .part_number(number)
+            .body(ByteStream::from(bytes))
+            .checksum_crc64_nvme(&checksum)
+            .customize()
+            .disable_payload_signing()
+            .config_override(aws_sdk_s3::config::Builder::new().timeout_config(
+                TimeoutConfig::builder().operation_attempt_timeout(patience).build(),
+            ));
+        let answer = self.timed("part", call.send()).await.map_err(|trouble| failure(&trouble))?;
+        Ok(CompletedPart::builder()
+            .part_number(number)
+            .set_e_tag(answer.e_tag().map(str::to_owned))
+            .checksum_crc64_nvme(checksum)
+            .build())
+    }
+}
+
+/// Aborts until no part is left, or says in the log that some may be.
+pub(super) async fn abort(store: &Inner, name: &str, id: &str) {
+    for attempt in 1..=ABORTS {
+        let call = store.client.abort_multipart_upload().bucket(store.bucket()).key(name).upload_id(id).send();
+        let aborted = store.timed("abort", call).await;
+        let call = store.client.list_parts().bucket(store.bucket()).key(name).upload_id(id).send();
+        match (aborted, store.timed("list_parts", call).await) {
+            // Gone: listing finds no upload.
+            (_, Err(trouble)) if trouble.kind == TroubleKind::NotFound => return,
+            // We may not list: the abort's own word has to do.
+            (Ok(_), Err(trouble)) if trouble.kind == TroubleKind::Denied => return,
+            _ => tokio::time::sleep(pause(attempt)).await,
+        }
+    }
+    tracing::error!(bucket = store.bucket(), upload = id, "an upload could not be undone; its parts may still be there");
+}
