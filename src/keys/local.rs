@@ -63,6 +63,8 @@ pub enum KeyringError {
     Content(PathBuf, String),
     /// No key of that name is in the ring.
     NoSuchKey(String),
+    /// The key that seals isn't among those that open.
+    NotRead(String),
 }
 
 impl Keyring {
@@ -156,6 +158,9 @@ impl Keyring {
                 })
                 .collect::<Result<Vec<_>, _>>()?,
         };
+        if !read.contains(&write[0]) {
+            return Err(KeyringError::NotRead(self.keys[write[0]].id()));
+        }
         Ok(LocalKeys { keyring: Arc::clone(self), write, read })
     }
 
@@ -275,6 +280,7 @@ impl fmt::Display for KeyringError {
         match self {
             Self::Io(path, error) => write!(f, "the keyring {}: {error}", path.display()),
             Self::Content(path, what) => write!(f, "the keyring {}: {what}", path.display()),
+            Self::NotRead(id) => write!(f, "`{id}` seals and could not open again: add it to `read_keys`"),
             Self::NoSuchKey(name) => write!(f, "the keyring has no key `{name}`"),
         }
     }
