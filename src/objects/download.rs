@@ -189,7 +189,7 @@ impl Objects {
             Kind::NotFound | Kind::PreconditionFailed => "refused",
             _ => "failed",
         };
-        self.metrics.downloads.with_label_values(&[&self.class.name, outcome]).inc();
+        self.count_download(outcome);
     }
 
     async fn try_read(self: &Arc<Self>, key: &ObjectKey, wanted: &Wanted) -> Result<Answer, Stop> {
@@ -306,6 +306,7 @@ impl Objects {
             let (start, take) = (frames.skip as usize, usize::try_from(frames.take).unwrap_or(usize::MAX));
             let piece = Bytes::copy_from_slice(&tail[start..start + take]);
             self.count_opened(verified, frames.take);
+            self.count_download("ok");
             let chunks = Chunks::Ready(VecDeque::from([piece]));
             return Ok(Answer::Part { found: found(verified, chunks), first, last });
         }
@@ -342,6 +343,10 @@ impl Objects {
         outcome.map_err(|error| {
             Fault::unavailable("all memory for transfers is in use; try again", Duration::from_secs(5)).because(error)
         })
+    }
+
+    fn count_download(&self, outcome: &str) {
+        self.metrics.downloads.with_label_values(&[&self.class.name, outcome]).inc();
     }
 
     fn count_opened(&self, verified: &Verified, bytes: u64) {
@@ -409,7 +414,7 @@ impl Frames {
     }
 
     fn ended(&self, outcome: &str) {
-        self.objects.metrics.downloads.with_label_values(&[&self.objects.class.name, outcome]).inc();
+        self.objects.count_download(outcome);
     }
 
     /// The next chunk's wanted plaintext, verified. A body of the store that
