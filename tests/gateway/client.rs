@@ -147,6 +147,11 @@ impl Raw {
         self.stream.flush().expect("sends");
     }
 
+    /// Sends what may not be listened to until its end.
+    pub(crate) fn offer(&mut self, bytes: &[u8]) {
+        let _ = self.stream.write_all(bytes).and_then(|()| self.stream.flush());
+    }
+
     /// Sends a head: `line` is method and target, `headers` end in CRLF each.
     pub(crate) fn head(&mut self, line: &str, headers: &str) {
         let authorization = bearer(&self.token);

@@ -95,7 +95,7 @@ fn no_line_tells_what_is_private() {
     assert_eq!(denied.status, 403);
     logged(&server, &denied);
     secrets.push(scoped.rsplit_once('_').expect("two halves").1.to_owned());
-    secrets.extend([BODY, LABEL, TYPE, FILE].map(str::to_owned));
+    secrets.extend([BODY, LABEL, TYPE, FILE, "signature=", "?list"].map(str::to_owned));
     let (log, metrics) = (server.log(), server.metrics());
     assert!(log.contains("\"level\":\"TRACE\""), "nothing is traced");
     for secret in secrets {

@@ -11,9 +11,6 @@ fn a_path_that_could_mean_two_things_means_none() {
     let server = site.serve("", "");
     let long = format!("/files/{}", "k".repeat(1025));
     let long_encoded = format!("/files/{}", "%C3%A4".repeat(513));
-    let upload = site.path("upload.tmp");
-    std::fs::write(&upload, b"x").expect("writes");
-    let upload = upload.to_str().expect("is text");
     for (path, status) in [
         ("/files/..", 400),
         ("/files/../x", 400),
@@ -55,15 +52,10 @@ fn a_path_that_could_mean_two_things_means_none() {
             for put in [true, false] {
                 let mut args = vec![version, "--path-as-is", &url];
                 if put {
-                    args.extend(["-T", upload]);
+                    // `-T` would have curl mend the path first.
+                    args.extend(["-X", "PUT", "-d", "x"]);
                 }
                 let answer = site.curl(args);
-                // curl adds the file's name to a path that ends in a slash.
-                if put && path.ends_with('/') && path != "/" {
-                    assert_eq!(answer.status, 201, "{path}");
-                    assert_eq!(site.curl(["-X", "DELETE", &server.url("a/upload.tmp")]).status, 204);
-                    continue;
-                }
                 assert_eq!(answer.status, status, "{version} {path}: {answer:?}");
                 refused(&site, &answer, status);
             }
