@@ -28,6 +28,8 @@ use crate::{
 
 /// How often keys past their time are forgotten.
 const SWEEP: Duration = Duration::from_secs(10);
+/// What uploads get beyond the drain's time, to undo what they began.
+const UNDOING: Duration = Duration::from_secs(5);
 /// How often the stores are asked whether they are there; `/readyz` tells what was last found.
 const PROBE: Duration = Duration::from_secs(15);
 
@@ -127,11 +129,18 @@ impl App {
         background.spawn(async move { match admin.serve().await {} });
         background.spawn(keep(classes, readiness, stop.clone()));
         let mut cut = stop.clone();
+        let mut begun = stop.clone();
+        let deadline = tokio::spawn(async move {
+            reached(&mut begun, Stop::Drain).await;
+            tokio::time::Instant::now() + drain_timeout
+        });
         let drained = server.serve(gateway, stop).await;
-        // An upload's task outlives its connection: it finishes, or undoes what it began.
+        let deadline = deadline.await.unwrap_or_else(|_| tokio::time::Instant::now());
+        // An upload's task outlives its connection: it finishes, or undoes what it
+        // began. One bound for both: a moment is left for undoing.
         tokio::select! {
             () = uploads.drained() => {}
-            () = tokio::time::sleep(drain_timeout) => {
+            () = tokio::time::sleep_until(deadline + UNDOING) => {
                 tracing::warn!(uploads = uploads.in_use(), "uploads were still under way at the end of the drain");
             }
             () = reached(&mut cut, Stop::Cut) => {}
@@ -198,17 +207,19 @@ async fn keep(classes: Classes, readiness: watch::Sender<Readiness>, mut stop: w
         tokio::select! {
             _ = sweep.tick() => classes.values().for_each(|objects| objects.sweep()),
             _ = probe.tick() => {
-                let mut reasons = Vec::new();
+                let mut away = Vec::new();
                 for (name, objects) in &classes {
                     if let Err(fault) = objects.probe().await {
                         tracing::error!(class = name, %fault, "the store doesn't answer");
-                        reasons.push(format!("the store of class {name} doesn't answer"));
+                        away.push(format!("the store of class {name} doesn't answer"));
                     }
                 }
-                readiness.send_replace(if reasons.is_empty() {
-                    Readiness::Ready { degraded: vec![] }
+                // While one class still serves, the others' clients lose less here
+                // than by an unready replica.
+                readiness.send_replace(if away.is_empty() || away.len() < classes.len() {
+                    Readiness::Ready { degraded: away }
                 } else {
-                    Readiness::NotReady { reasons }
+                    Readiness::NotReady { reasons: away }
                 });
             }
             () = reached(&mut stop, Stop::Drain) => {

@@ -74,7 +74,7 @@ impl Budget {
 
 impl fmt::Debug for Budget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Budget").field("total", &self.total).field("in_use", &self.in_use()).finish()
+        f.debug_struct("Budget").field("total", &self.total).field("in_use", &self.in_use()).finish_non_exhaustive()
     }
 }
 

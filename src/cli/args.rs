@@ -85,7 +85,7 @@ pub(super) struct CheckArgs {
 /// Under what a message is sealed or opened.
 #[derive(Args)]
 pub(super) struct UnderArgs {
-    /// A keyring file: {"namespace", "name", "wrapping_key"}
+    /// A keyring file, as `sealward dev` makes one
     #[arg(long, required_unless_present = "config", conflicts_with_all = ["config", "class", "key"])]
     pub(super) keyring: Option<PathBuf>,
     /// A configuration file; with --class and --key

@@ -45,7 +45,7 @@ async fn nothing_else_is_a_token() {
         assert_eq!(fault.status(), 401, "{bad}");
         assert_eq!(fault.words(), "a valid access token is needed", "every reason looks the same");
     }
-    for header in [None, Some(&b"Basic abc"[..]), Some(&good.as_bytes()[..])] {
+    for header in [None, Some(&b"Basic abc"[..]), Some(good.as_bytes())] {
         assert_eq!(authenticate(&tokens, header).await.expect_err("no bearer").status(), 401);
     }
     assert!(authenticate(&tokens, Some(format!("bearer  {good}").as_bytes())).await.is_ok());

@@ -24,6 +24,8 @@ use crate::{
 
 /// How long a failed unwrap is believed without another try.
 const FAILED_AGE: Duration = Duration::from_secs(5);
+/// What a call's task that was lost is said to be.
+const NO_END: &str = "the call for a data key came to no end";
 /// Contexts whose data keys are shared at once; a class has one, or a few.
 const PARTITIONS: usize = 64;
 
@@ -42,9 +44,12 @@ pub struct DataKeys {
 /// bounded by entries and by time, and wiped when they leave.
 #[derive(Clone)]
 pub struct Unwrapped {
-    entries: Cache<[u8; 32], Result<Arc<Key256>, KeyFailure>>,
-    flights: Arc<SingleFlight<[u8; 32], Result<Arc<Key256>, KeyFailure>>>,
+    entries: Cache<[u8; 32], Outcome>,
+    flights: Arc<SingleFlight<[u8; 32], Outcome>>,
 }
+
+/// What an unwrap came to.
+type Outcome = Result<Arc<Key256>, KeyFailure>;
 
 /// A data key that many messages may share.
 struct Issued {
@@ -95,12 +100,14 @@ impl DataKeys {
     /// # Errors
     /// [`KeyFailure`] from the provider.
     pub async fn issue(&self, context: &EncryptionContext, shared: bool) -> Result<Lease, KeyFailure> {
-        let shared = shared && self.bounds.max_messages > 1;
-        let issued = if shared { self.issue_shared(context).await? } else { self.generate(context.clone()).await? };
-        if !shared {
+        let issued = if shared && self.bounds.max_messages > 1 {
+            self.issue_shared(context).await?
+        } else {
+            // No flight is joined and nothing is put up for others: one message, one key.
             self.count("miss");
-            issued.messages.store(1, Ordering::Relaxed);
-        }
+            let call = self.call(context.clone(), false);
+            tokio::spawn(call).await.unwrap_or_else(|_| Err(KeyFailure::Unavailable(NO_END.into())))?
+        };
         self.metrics.data_key_uses.with_label_values(&[&issued.name, "seal"]).inc();
         Ok(Lease(issued))
     }
@@ -167,27 +174,36 @@ impl DataKeys {
 
     /// A fresh data key; with others who ask for the same context at once, the same.
     async fn generate(&self, context: EncryptionContext) -> Result<Arc<Issued>, KeyFailure> {
-        let call = || {
-            let provider = Arc::clone(&self.provider);
-            let board = Arc::clone(&self.issued);
-            let unwrapped = self.unwrapped.clone();
-            let class = self.class.clone();
-            let context = context.clone();
-            let metrics = self.metrics.clone();
-            async move {
-                let fresh = provider.generate(&context).await?;
-                metrics.data_keys_issued.with_label_values(&[&fresh.name]).inc();
-                let issued = Arc::new(Issued {
-                    key: Arc::new(fresh.key),
-                    encrypted: fresh.encrypted,
-                    name: fresh.name,
-                    born: Instant::now(),
-                    messages: AtomicU64::new(0),
-                    bytes: AtomicU64::new(0),
-                });
-                for data_key in &issued.encrypted {
-                    unwrapped.entries.insert(id_of(&class, data_key, &context), Ok(Arc::clone(&issued.key)));
-                }
+        let call = || self.call(context.clone(), true);
+        self.issuing.run(context.clone(), call).await.unwrap_or_else(|| Err(KeyFailure::Unavailable(NO_END.into())))
+    }
+
+    /// The provider's call, which no waiter's end ends; `put_up` for others to share.
+    fn call(
+        &self,
+        context: EncryptionContext,
+        put_up: bool,
+    ) -> impl Future<Output = Result<Arc<Issued>, KeyFailure>> + Send + use<> {
+        let provider = Arc::clone(&self.provider);
+        let board = Arc::clone(&self.issued);
+        let unwrapped = self.unwrapped.clone();
+        let class = self.class.clone();
+        let metrics = self.metrics.clone();
+        async move {
+            let fresh = provider.generate(&context).await?;
+            metrics.data_keys_issued.with_label_values(&[&fresh.name]).inc();
+            let issued = Arc::new(Issued {
+                key: Arc::new(fresh.key),
+                encrypted: fresh.encrypted,
+                name: fresh.name,
+                born: Instant::now(),
+                messages: AtomicU64::new(0),
+                bytes: AtomicU64::new(0),
+            });
+            for data_key in &issued.encrypted {
+                unwrapped.entries.insert(id_of(&class, data_key, &context), Ok(Arc::clone(&issued.key)));
+            }
+            if put_up {
                 let mut board = lock(&board);
                 if board.len() >= PARTITIONS
                     && let Some(oldest) = board.iter().min_by_key(|(_, issued)| issued.born).map(|(c, _)| c.clone())
@@ -195,13 +211,9 @@ impl DataKeys {
                     board.remove(&oldest);
                 }
                 board.insert(context, Arc::clone(&issued));
-                Ok(issued)
             }
-        };
-        self.issuing
-            .run(context.clone(), call)
-            .await
-            .unwrap_or_else(|| Err(KeyFailure::Unavailable("the call for a data key came to no end".into())))
+            Ok(issued)
+        }
     }
 
     async fn unwrap(
@@ -326,7 +338,7 @@ fn id_of(class: &str, data_key: &EncryptedDataKey, context: &EncryptionContext) 
     field(&data_key.provider);
     field(&data_key.info);
     field(&data_key.ciphertext);
-    for (key, value) in context.iter() {
+    for (key, value) in context {
         field(key.as_bytes());
         field(value.as_bytes());
     }

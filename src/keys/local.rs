@@ -62,6 +62,8 @@ pub enum KeyringError {
     Content(PathBuf, String),
     /// No key of that name is in the ring.
     NoSuchKey(String),
+    /// The key that seals isn't among those that open.
+    NotRead(String),
 }
 
 impl Keyring {
@@ -131,7 +133,8 @@ impl Keyring {
     /// and opens under `read` (`namespace/name`; every key when absent).
     ///
     /// # Errors
-    /// [`KeyringError::NoSuchKey`]
+    /// [`KeyringError::NoSuchKey`], or [`KeyringError::NotRead`] when what is sealed could
+    /// not be opened.
     pub fn view(self: &Arc<Self>, write: Option<&str>, read: Option<&[String]>) -> Result<LocalKeys, KeyringError> {
         let write = match write {
             None => 0,
@@ -150,6 +153,9 @@ impl Keyring {
                 })
                 .collect::<Result<Vec<_>, _>>()?,
         };
+        if !read.contains(&write) {
+            return Err(KeyringError::NotRead(self.keys[write].id()));
+        }
         Ok(LocalKeys { keyring: Arc::clone(self), write, read })
     }
 
@@ -293,6 +299,7 @@ impl fmt::Display for KeyringError {
         match self {
             Self::Io(path, error) => write!(f, "the keyring {}: {error}", path.display()),
             Self::Content(path, what) => write!(f, "the keyring {}: {what}", path.display()),
+            Self::NotRead(id) => write!(f, "`{id}` seals and could not open again: add it to `read_keys`"),
             Self::NoSuchKey(name) => write!(f, "the keyring has no key `{name}`"),
         }
     }

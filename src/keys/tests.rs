@@ -167,6 +167,24 @@ async fn bounds_stop_new_messages() {
 }
 
 #[tokio::test]
+async fn messages_at_once_that_share_nothing_get_a_key_each() {
+    for (bounds, shared) in [(Bounds { max_messages: 1, ..Bounds::default() }, true), (Bounds::default(), false)] {
+        let bench = Bench::new(bounds, false);
+        let ask = || {
+            let keys = Arc::clone(&bench.keys);
+            tokio::spawn(async move { keys.issue(&context("c"), shared).await.map(|lease| *lease.key().expose()) })
+        };
+        let (one, other) = (ask(), ask());
+        while bench.calls() < 2 {
+            tokio::task::yield_now().await;
+        }
+        bench.gate.leave.notify_waiters();
+        let (one, other) = (one.await.expect("ends").expect("a key"), other.await.expect("ends").expect("a key"));
+        assert_ne!(one, other);
+    }
+}
+
+#[tokio::test]
 async fn contexts_never_share_a_key_and_strict_ones_never_at_all() {
     let bench = Bench::new(Bounds::default(), false);
     let mut seen = std::collections::HashSet::new();
