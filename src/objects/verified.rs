@@ -7,7 +7,7 @@ use crate::{
     fault::{Fault, Tamper},
     keys::OpenFailure,
     message::{Caps, Damage, Extent, Header, Opener},
-    store::{Attributes, Stat},
+    store::Stat,
 };
 
 /// Headers and proved lengths kept for warm ranges.
@@ -61,7 +61,7 @@ impl Objects {
     /// Believes the object `key` by the first bytes of its message, or says why not.
     /// Whatever can be judged without the data key is judged before it is asked for.
     pub(super) async fn believe(&self, key: &ObjectKey, stat: Stat, head: &[u8]) -> Result<Verified, Fault> {
-        let header = parse(head, &stat.attributes).map_err(damaged)?;
+        let header = parse(head, &stat).map_err(damaged)?;
         check_bound(&self.class, key, &header).map_err(damaged)?;
         let opened = self.keys.open(header.data_keys(), header.context()).await.map_err(|failure| match failure {
             OpenFailure::Damage(damage) => damaged(damage),
@@ -77,10 +77,15 @@ impl Objects {
 
 /// The header, which must be whole, agree with the hints, and be all of `head`
 /// where the hints are true.
-fn parse(head: &[u8], attributes: &Attributes) -> Result<Header, Damage> {
-    let header = Header::parse(head, &Caps::default())?
-        .ok_or_else(|| Damage::new(Tamper::Length, "the message ends inside its header, or the hints are wrong"))?;
-    description::check_hints(attributes, &header)?;
+fn parse(head: &[u8], stat: &Stat) -> Result<Header, Damage> {
+    let header = Header::parse(head, &Caps::default())?.ok_or_else(|| {
+        if (head.len() as u64) < stat.length {
+            Damage::new(Tamper::Metadata, "the header is longer than the hints say")
+        } else {
+            Damage::new(Tamper::Length, "the message ends inside its header")
+        }
+    })?;
+    description::check_hints(&stat.attributes, &header)?;
     Ok(header)
 }
 
