@@ -232,7 +232,7 @@ impl Objects {
         let Reading { stat, mut source } = self.store.read(name, span, None).await.map_err(fault_of)?;
         let verdict = judge(wanted, &stat)?;
         if let Some(verified) = self.verified.find(name)
-            && verified.stat.etag == stat.etag
+            && verified.is(&stat)
         {
             return Ok((verified, verdict));
         }
@@ -253,7 +253,11 @@ impl Objects {
         let (layout, extent) = (verified.opener.layout(), verified.extent);
         let mut frame = self.buffer(extent.final_length()).await?;
         let span = Span::Part { start: layout.frame_at(extent.regular), length: extent.final_length() };
-        let Reading { mut source, .. } = self.store.read(name, span, Some(&verified.stat.etag)).await.map_err(moved)?;
+        let Reading { stat, mut source } =
+            self.store.read(name, span, Some(&verified.stat.etag)).await.map_err(moved)?;
+        if !verified.is(&stat) {
+            return Err(Stop::Moved);
+        }
         fill(source.as_mut(), &mut frame, extent.final_length()).await?;
         let plaintext = verified.opener.open_final(extent.regular, &mut frame).map_err(damaged)?;
         self.verified.keep(name, verified);
@@ -313,7 +317,10 @@ impl Objects {
         let start = layout.frame_at(frames.first);
         let end = if frames.last == extent.regular { verified.stat.length } else { layout.frame_at(frames.last + 1) };
         let span = Span::Part { start, length: end - start };
-        let Reading { source, .. } = self.store.read(name, span, Some(&verified.stat.etag)).await.map_err(moved)?;
+        let Reading { stat, source } = self.store.read(name, span, Some(&verified.stat.etag)).await.map_err(moved)?;
+        if !verified.is(&stat) {
+            return Err(Stop::Moved);
+        }
         let frames = Frames {
             objects: Arc::clone(self),
             name: name.to_owned(),

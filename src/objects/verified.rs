@@ -25,6 +25,14 @@ pub(super) struct Verified {
     pub(super) stat: Stat,
 }
 
+impl Verified {
+    /// Whether `stat` is still that of this very object: a store's tag may be kept
+    /// while what it is a tag of was changed.
+    pub(super) fn is(&self, stat: &Stat) -> bool {
+        self.stat.etag == stat.etag && self.stat.length == stat.length && self.stat.attributes == stat.attributes
+    }
+}
+
 /// Verified objects whose final frame was verified too, by their name in the
 /// store; good as long as the store still answers with the same entity tag.
 pub(super) struct Cache(moka::sync::Cache<String, Arc<Verified>>);
