@@ -1,6 +1,6 @@
 # One word for each thing done here. CI runs `lint`, `test` and `docs` (.ci/run).
 #
-#   make test CARGO_TEST_FLAGS="--test vectors" TEST_ARGS="--nocapture"
+#   make test CARGO_TEST_FLAGS="--test message" TEST_ARGS="vectors --nocapture"
 
 CARGO ?= cargo
 PYTHON ?= python3
@@ -21,12 +21,19 @@ SHELL_SCRIPTS := .ci/run $(shell find certs tests docker -name '*.sh' 2>/dev/nul
 PYTHON_SCRIPTS := $(shell find tests -name '*.py' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: run test peers lint fmt clippy deny scripts bench audit docs clean help
+.PHONY: run test peers lint fmt clippy deny scripts bench audit docs clean help toolchain
 
-run: ## build and run `sealward dev` (RUN_ARGS)
+# What a build can't do without, named before it fails for the lack of it.
+toolchain:
+	@command -v $(firstword $(CARGO)) >/dev/null || { echo "make: $(firstword $(CARGO)) is not on PATH: install Rust" \
+		"$$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml) or later (rustup, or the distribution's)" >&2; exit 1; }
+	@command -v $(or $(firstword $(CC)),cc) >/dev/null || { echo "make: there is no C compiler on PATH, which AWS-LC needs:" \
+		"install gcc or clang (Debian: build-essential), or set CC" >&2; exit 1; }
+
+run: toolchain ## build and run `sealward dev`, unoptimised (RUN_ARGS)
 	$(CARGO) run --locked $(CARGO_FLAGS) -- $(RUN_ARGS)
 
-test: peers ## every test (CARGO_TEST_FLAGS, TEST_ARGS)
+test: toolchain peers ## every test (CARGO_TEST_FLAGS, TEST_ARGS)
 	$(CARGO) test --locked $(CARGO_FLAGS) $(CARGO_TEST_FLAGS) -- $(TEST_ARGS)
 
 peers: ## the official SDK and command line, below target/peers
@@ -34,10 +41,10 @@ peers: ## the official SDK and command line, below target/peers
 
 lint: fmt clippy deny scripts ## formatting, clippy, dependencies, scripts
 
-fmt:
+fmt: toolchain
 	$(CARGO) fmt --check
 
-clippy:
+clippy: toolchain
 	$(CARGO) clippy --locked $(CARGO_FLAGS) --all-targets -- -D warnings
 
 deny: $(DENY)
@@ -48,13 +55,13 @@ scripts:
 	@# Compiled to a place of its own: no __pycache__ beside the sources.
 	PYTHONPYCACHEPREFIX="$(TARGET_DIR)/pycache" $(PYTHON) -m py_compile $(PYTHON_SCRIPTS)
 
-bench: ## benchmarks (BENCH_ARGS)
+bench: toolchain ## benchmarks (BENCH_ARGS)
 	$(CARGO) bench --locked $(CARGO_FLAGS) $(BENCH_ARGS)
 
 audit: $(DENY) ## known faults of dependencies; needs the advisory database in reach
 	$(DENY) --locked check advisories
 
-docs: ## the documentation, warnings are errors
+docs: toolchain ## the documentation, warnings are errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --locked $(CARGO_FLAGS)
 
 clean: ## all that was built

@@ -123,7 +123,7 @@ families! {
     /// `sealward_tls_handshakes_total{version,group,outcome}`
     tls_handshakes: IntCounterVec = "sealward_tls_handshakes_total",
         "TLS handshakes.", ["version", "group", "outcome"];
-    /// `sealward_tls_handshake_duration_seconds`
+    /// `sealward_tls_handshake_duration_seconds{outcome}`
     tls_handshake_seconds: HistogramVec = "sealward_tls_handshake_duration_seconds",
         "From the first byte to a finished handshake.", ["outcome"], in REQUEST_SECONDS;
     /// `sealward_certificate_expiry_timestamp_seconds{name}`

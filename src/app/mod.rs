@@ -114,6 +114,18 @@ impl App {
         self.admin.local_addr()
     }
 
+    /// Each class's name, and the largest object that it takes with a length and
+    /// without one; in the order of the names.
+    pub fn largest_objects(&self) -> Vec<(&str, u64, u64)> {
+        let mut largest: Vec<_> = self
+            .classes
+            .iter()
+            .map(|(name, objects)| (name.as_str(), objects.class().max_size, objects.largest_unannounced()))
+            .collect();
+        largest.sort_unstable();
+        largest
+    }
+
     /// Serves until `stop` says so, then lets requests and uploads finish within
     /// the drain's time. `reload` is raised to have certificates looked at at once.
     pub async fn run(self, stop: watch::Receiver<Stop>, reload: watch::Receiver<u64>) -> Drained {

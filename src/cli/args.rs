@@ -77,7 +77,8 @@ pub(super) struct CheckArgs {
     pub(super) config: ConfigArgs,
     /// Prove certificates, keys, stores and tokens too
     ///
-    /// Opens the stores, so it waits for no server: one that runs holds them.
+    /// Opens the stores, which a server that runs on the same folders holds: stop it
+    /// first, or check without.
     #[arg(long)]
     pub(super) online: bool,
 }

@@ -20,7 +20,12 @@ pub(super) fn run(path: &Path, online: bool) -> Result<(), Failure> {
             listener.bind.set_port(0);
         }
         config.admin.bind.set_port(0);
-        run::runtime()?.block_on(App::build(config)).map_err(Failure::input)?;
+        let app = run::runtime()?.block_on(App::build(config)).map_err(Failure::input)?;
+        for (name, announced, unannounced) in app.largest_objects() {
+            output::say(&format!(
+                "class {name}: objects of up to {announced} bytes, and of {unannounced} when their length isn't sent"
+            ));
+        }
     }
     let how = if online { "reads well; certificates, keys, stores and tokens are proved" } else { "reads well" };
     let counts = counts.map(|(count, one, many)| format!("{count} {}", if count == 1 { one } else { many }));

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use serde::Serialize;
 
@@ -91,6 +92,16 @@ pub(super) fn no_content() -> Response<Body> {
 pub(super) fn allow(methods: &'static str) -> Response<Body> {
     let mut response = no_content();
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
+    response
+}
+
+/// `response` as a `HEAD` gets it: nothing but its head, with the length its body had.
+pub(super) fn without_body(mut response: Response<Body>) -> Response<Body> {
+    let length = response.body().size_hint().exact().filter(|length| *length > 0);
+    if let Some(length) = length.filter(|_| !response.headers().contains_key(header::CONTENT_LENGTH)) {
+        set(&mut response, header::CONTENT_LENGTH, &length.to_string());
+    }
+    *response.body_mut() = empty();
     response
 }
 

@@ -14,10 +14,12 @@ use bytes::Bytes;
 use futures_util::Stream;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use multer::{Field, Multipart};
 
-use super::head;
+use super::{
+    arriving::{Arriving, Broken},
+    head,
+};
 use crate::{
     fault::{Fault, Kind},
     http::{Pace, PaceError, Paced},
@@ -26,12 +28,12 @@ use crate::{
 
 /// A request's body as it is.
 pub(super) struct Raw {
-    body: Paced<Incoming>,
+    body: Paced<Arriving>,
     trailers: Option<HeaderMap>,
 }
 
 impl Raw {
-    pub(super) fn new(body: Incoming, pace: Pace) -> Self {
+    pub(super) fn new(body: Arriving, pace: Pace) -> Self {
         Self { body: Paced::new(body, pace), trailers: None }
     }
 }
@@ -74,7 +76,7 @@ impl FormFile {
     ///
     /// # Errors
     /// 400 when the form can't be read or its first part is no file.
-    pub(super) async fn find(body: Incoming, pace: Pace, boundary: String) -> Result<Self, Fault> {
+    pub(super) async fn find(body: Arriving, pace: Pace, boundary: String) -> Result<Self, Fault> {
         let ahead = Arc::new(AtomicUsize::new(0));
         let pieces = Pieces { body: Paced::new(body, pace), ahead: Arc::clone(&ahead), gave: false };
         let mut form = Multipart::new(pieces, boundary);
@@ -124,7 +126,7 @@ impl Plaintext for FormFile {
 /// is there, and keeps it: so it is given one piece at a time, and no more than
 /// [`FORM_AHEAD`] beyond what has come out of it.
 struct Pieces {
-    body: Paced<Incoming>,
+    body: Paced<Arriving>,
     ahead: Arc<AtomicUsize>,
     gave: bool,
 }
@@ -197,7 +199,7 @@ fn cut_short<E: fmt::Display + fmt::Debug>(error: &PaceError<E>) -> Fault {
 
 fn form_fault(error: &multer::Error) -> Fault {
     if let multer::Error::StreamReadFailed(cause) = error
-        && let Some(pace) = cause.downcast_ref::<PaceError<hyper::Error>>()
+        && let Some(pace) = cause.downcast_ref::<PaceError<Broken>>()
     {
         return cut_short(pace);
     }

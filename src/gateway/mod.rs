@@ -27,6 +27,7 @@ use crate::{
 };
 
 mod answer;
+mod arriving;
 mod bodies;
 mod head;
 mod line;
@@ -36,6 +37,7 @@ mod routes;
 mod share;
 mod upload;
 
+use arriving::{Arriving, arriving};
 use line::Line;
 use query::Query;
 use routes::{Matched, Route, Routes};
@@ -100,7 +102,7 @@ impl Inner {
         let mut line = Line::new(id, &request, self.object_keys);
         let method = line.method();
         let head_only = request.method() == Method::HEAD;
-        let mut response = match self.handle(request, &mut line).await {
+        let mut response = match self.handle(arriving(request), &mut line).await {
             Ok(response) => response,
             Err(fault) => {
                 line.fault(&fault);
@@ -109,12 +111,12 @@ impl Inner {
                     let allow = if line.is_collection() { COLLECTION_METHODS } else { OBJECT_METHODS };
                     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
                 }
-                if head_only {
-                    *response.body_mut() = crate::http::empty();
-                }
                 response
             }
         };
+        if head_only {
+            response = answer::without_body(response);
+        }
         response.headers_mut().insert("x-request-id", id.to_header());
         let status = response.status().as_u16().to_string();
         self.metrics.http_requests.with_label_values(&[line.route(), method, &status]).inc();
@@ -122,7 +124,7 @@ impl Inner {
         line.follow(response)
     }
 
-    async fn handle(&self, request: Request<Incoming>, line: &mut Line) -> Result<Response<Body>, Fault> {
+    async fn handle(&self, request: Request<Arriving>, line: &mut Line) -> Result<Response<Body>, Fault> {
         let Matched { route, rest } = self.routes.find(&request)?;
         line.routed(&route.path, &route.objects.class().name, &rest);
         if let Some(expect) = request.headers().get(header::EXPECT)
@@ -148,7 +150,7 @@ impl Inner {
     /// Who is calling: anybody on a public route, else the bearer of a link or a token.
     async fn caller(
         &self,
-        request: &Request<Incoming>,
+        request: &Request<Arriving>,
         route: &Route,
         rest: &str,
         query: &Query,
@@ -173,7 +175,7 @@ impl Inner {
 
     async fn object(
         &self,
-        request: Request<Incoming>,
+        request: Request<Arriving>,
         route: &Route,
         key: &ObjectKey,
         query: &Query,
@@ -217,7 +219,7 @@ impl Inner {
 
     async fn collection(
         &self,
-        request: Request<Incoming>,
+        request: Request<Arriving>,
         route: &Route,
         query: &Query,
         caller: &Caller,

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body::Body as _;
-use hyper::body::Incoming;
 use uuid::Uuid;
 
 use super::{
     answer,
+    arriving::Arriving,
     bodies::{FormFile, Raw},
     head,
     line::Line,
@@ -29,7 +29,7 @@ use crate::{
 pub(super) async fn put(
     objects: &Arc<Objects>,
     key: &ObjectKey,
-    request: Request<Incoming>,
+    request: Request<Arriving>,
     caller: &Caller,
     pace: Pace,
 ) -> Result<Response<Body>, Fault> {
@@ -60,7 +60,7 @@ pub(super) async fn put(
 /// Whatever keeps the object from being stored.
 pub(super) async fn post(
     route: &Route,
-    request: Request<Incoming>,
+    request: Request<Arriving>,
     caller: &Caller,
     pace: Pace,
     line: &mut Line,
@@ -92,7 +92,7 @@ pub(super) async fn post(
 }
 
 /// The one file of a form, with the name and type its part has.
-async fn form(key: ObjectKey, request: Request<Incoming>, pace: Pace, boundary: String) -> Result<Upload, Fault> {
+async fn form(key: ObjectKey, request: Request<Arriving>, pace: Pace, boundary: String) -> Result<Upload, Fault> {
     let promises = head::promises(request.headers())?;
     if !promises.now.is_empty() || !promises.late.is_empty() {
         return Err(Fault::bad_request("a digest of a whole form says nothing of its file: use PUT, or POST it raw"));

@@ -144,6 +144,12 @@ impl Digesting {
                 "a digest that was announced for the trailer never came; nothing was stored",
             ));
         }
+        if late.iter().any(|promise| !computed.iter().any(|(algorithm, _)| *algorithm == promise.algorithm)) {
+            return Err(Fault::bad_request(
+                "a digest in the trailer can't be checked any more: announce it in Trailer or x-amz-trailer; \
+                 nothing was stored",
+            ));
+        }
         for promise in promises.now.iter().chain(late) {
             let kept =
                 computed.iter().any(|(algorithm, value)| *algorithm == promise.algorithm && *value == promise.value);

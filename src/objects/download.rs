@@ -189,7 +189,7 @@ impl Objects {
             Kind::NotFound | Kind::PreconditionFailed => "refused",
             _ => "failed",
         };
-        self.metrics.downloads.with_label_values(&[&self.class.name, outcome]).inc();
+        self.count_download(outcome);
     }
 
     async fn try_read(self: &Arc<Self>, key: &ObjectKey, wanted: &Wanted) -> Result<Answer, Stop> {
@@ -232,7 +232,7 @@ impl Objects {
         let Reading { stat, mut source } = self.store.read(name, span, None).await.map_err(fault_of)?;
         let verdict = judge(wanted, &stat)?;
         if let Some(verified) = self.verified.find(name)
-            && verified.stat.etag == stat.etag
+            && verified.is(&stat)
         {
             return Ok((verified, verdict));
         }
@@ -253,7 +253,11 @@ impl Objects {
         let (layout, extent) = (verified.opener.layout(), verified.extent);
         let mut frame = self.buffer(extent.final_length()).await?;
         let span = Span::Part { start: layout.frame_at(extent.regular), length: extent.final_length() };
-        let Reading { mut source, .. } = self.store.read(name, span, Some(&verified.stat.etag)).await.map_err(moved)?;
+        let Reading { stat, mut source } =
+            self.store.read(name, span, Some(&verified.stat.etag)).await.map_err(moved)?;
+        if !verified.is(&stat) {
+            return Err(Stop::Moved);
+        }
         fill(source.as_mut(), &mut frame, extent.final_length()).await?;
         let plaintext = verified.opener.open_final(extent.regular, &mut frame).map_err(damaged)?;
         self.verified.keep(name, verified);
@@ -306,13 +310,17 @@ impl Objects {
             let (start, take) = (frames.skip as usize, usize::try_from(frames.take).unwrap_or(usize::MAX));
             let piece = Bytes::copy_from_slice(&tail[start..start + take]);
             self.count_opened(verified, frames.take);
+            self.count_download("ok");
             let chunks = Chunks::Ready(VecDeque::from([piece]));
             return Ok(Answer::Part { found: found(verified, chunks), first, last });
         }
         let start = layout.frame_at(frames.first);
         let end = if frames.last == extent.regular { verified.stat.length } else { layout.frame_at(frames.last + 1) };
         let span = Span::Part { start, length: end - start };
-        let Reading { source, .. } = self.store.read(name, span, Some(&verified.stat.etag)).await.map_err(moved)?;
+        let Reading { stat, source } = self.store.read(name, span, Some(&verified.stat.etag)).await.map_err(moved)?;
+        if !verified.is(&stat) {
+            return Err(Stop::Moved);
+        }
         let frames = Frames {
             objects: Arc::clone(self),
             name: name.to_owned(),
@@ -342,6 +350,10 @@ impl Objects {
         outcome.map_err(|error| {
             Fault::unavailable("all memory for transfers is in use; try again", Duration::from_secs(5)).because(error)
         })
+    }
+
+    fn count_download(&self, outcome: &str) {
+        self.metrics.downloads.with_label_values(&[&self.class.name, outcome]).inc();
     }
 
     fn count_opened(&self, verified: &Verified, bytes: u64) {
@@ -409,7 +421,7 @@ impl Frames {
     }
 
     fn ended(&self, outcome: &str) {
-        self.objects.metrics.downloads.with_label_values(&[&self.objects.class.name, outcome]).inc();
+        self.objects.count_download(outcome);
     }
 
     /// The next chunk's wanted plaintext, verified. A body of the store that

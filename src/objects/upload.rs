@@ -112,7 +112,9 @@ impl Objects {
     /// 400 for a broken promise or name, 412, 413, 503, 504 when the outcome
     /// couldn't be learnt, 507.
     pub async fn put(self: &Arc<Self>, upload: Upload) -> Result<Receipt, Fault> {
-        let Ok(slot) = Arc::clone(&self.bounds.uploads.free).try_acquire_owned() else {
+        let slot = Arc::clone(&self.bounds.uploads.free).acquire_owned();
+        let Ok(Ok(slot)) = tokio::time::timeout(self.bounds.buffer_wait, slot).await else {
+            self.metrics.buffer_waits.with_label_values(&["no_slot"]).inc();
             return Err(Fault::unavailable("too many uploads are under way; try again", Duration::from_secs(5)));
         };
         let objects = Arc::clone(self);
@@ -268,9 +270,30 @@ impl Objects {
         }
     }
 
+    /// The largest plaintext that an upload of unknown length comes to: what the
+    /// class, the format and the store's parts all allow; bytes.
+    pub fn largest_unannounced(&self) -> u64 {
+        // The header's length differs by a few bytes from object to object.
+        let layout = Layout::new(self.guess(), self.class.frame_length);
+        let plan = Plan::new(layout, *self.store.rules(), None, self.max_part());
+        let frame = u64::from(self.class.frame_length);
+        let mut plaintext = 0_u64;
+        let mut number = 0;
+        // Parts of one size at a time; past the last doubling all are alike.
+        while number < plan.rules.count {
+            let alike = PARTS_A_SIZE.min(plan.rules.count - number);
+            plaintext = plaintext.saturating_add(u64::from(alike).saturating_mul(plan.frames(number) * frame));
+            number += alike;
+            if plaintext >= self.class.max_size {
+                break;
+            }
+        }
+        plaintext.min(self.class.max_size).min(layout.max_plaintext())
+    }
+
     /// The largest part that the configuration and the memory allow.
     fn max_part(&self) -> u64 {
-        self.bounds.max_part.min(self.bounds.budget.total() as u64 / 4)
+        self.bounds.max_part.min(self.bounds.budget.total() as u64 - SLACK)
     }
 
     fn too_large(&self) -> Fault {

@@ -7,7 +7,7 @@ use crate::{
     fault::{Fault, Tamper},
     keys::OpenFailure,
     message::{Caps, Damage, Extent, Header, Opener},
-    store::{Attributes, Stat},
+    store::Stat,
 };
 
 /// Headers and proved lengths kept for warm ranges.
@@ -23,6 +23,14 @@ pub(super) struct Verified {
     /// Computed from the sealed length; proved once this stands in the [`Cache`].
     pub(super) extent: Extent,
     pub(super) stat: Stat,
+}
+
+impl Verified {
+    /// Whether `stat` is still that of this very object: a store's tag may be kept
+    /// while what it is a tag of was changed.
+    pub(super) fn is(&self, stat: &Stat) -> bool {
+        self.stat.etag == stat.etag && self.stat.length == stat.length && self.stat.attributes == stat.attributes
+    }
 }
 
 /// Verified objects whose final frame was verified too, by their name in the
@@ -61,7 +69,7 @@ impl Objects {
     /// Believes the object `key` by the first bytes of its message, or says why not.
     /// Whatever can be judged without the data key is judged before it is asked for.
     pub(super) async fn believe(&self, key: &ObjectKey, stat: Stat, head: &[u8]) -> Result<Verified, Fault> {
-        let header = parse(head, &stat.attributes).map_err(damaged)?;
+        let header = parse(head, &stat).map_err(damaged)?;
         check_bound(&self.class, key, &header).map_err(damaged)?;
         let opened = self.keys.open(header.data_keys(), header.context()).await.map_err(|failure| match failure {
             OpenFailure::Damage(damage) => damaged(damage),
@@ -77,10 +85,15 @@ impl Objects {
 
 /// The header, which must be whole, agree with the hints, and be all of `head`
 /// where the hints are true.
-fn parse(head: &[u8], attributes: &Attributes) -> Result<Header, Damage> {
-    let header = Header::parse(head, &Caps::default())?
-        .ok_or_else(|| Damage::new(Tamper::Length, "the message ends inside its header, or the hints are wrong"))?;
-    description::check_hints(attributes, &header)?;
+fn parse(head: &[u8], stat: &Stat) -> Result<Header, Damage> {
+    let header = Header::parse(head, &Caps::default())?.ok_or_else(|| {
+        if (head.len() as u64) < stat.length {
+            Damage::new(Tamper::Metadata, "the header is longer than the hints say")
+        } else {
+            Damage::new(Tamper::Length, "the message ends inside its header")
+        }
+    })?;
+    description::check_hints(&stat.attributes, &header)?;
     Ok(header)
 }
 

@@ -165,11 +165,7 @@ level = "debug"
     pub fn put(&self, server: &Sealward, key: &str, bytes: &[u8]) -> Answer {
         let file = self.path("upload.tmp");
         fs::write(&file, bytes).expect("writes");
-        let answer = self.curl([
-            "-T".as_ref(),
-            file.as_os_str(),
-            server.url(key).as_ref(),
-        ]);
+        let answer = self.curl(["-T".as_ref(), file.as_os_str(), server.url(key).as_ref()]);
         assert!(matches!(answer.status, 200 | 201), "PUT {key}: {answer:?}");
         answer
     }

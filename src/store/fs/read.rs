@@ -12,7 +12,11 @@ use std::{
 use async_trait::async_trait;
 
 use super::{ETag, Failure, Metrics, Place, Reading, Span, Stat, disk, disk::Disk, hop, sidecar, timed};
-use crate::{fault::Tamper, store::Source};
+use crate::{
+    fault::Tamper,
+    message::{Caps, Header},
+    store::Source,
+};
 
 /// What the store reads of a message itself: its version, its suite and its id; bytes.
 pub(super) const HEAD: usize = 35;
@@ -41,7 +45,11 @@ impl Head {
         let (file, found) = disk::open_plain(path).map_err(fail)?.ok_or_else(|| foreign("is not a plain file"))?;
         let mut head = [0; HEAD];
         let id = match file.read_exact_at(&mut head, 0) {
-            Ok(()) => id_of(&head).ok_or_else(|| foreign("does not begin like a message")),
+            Ok(()) => id_of(&head).ok_or_else(|| match Header::parse(&head, &Caps::default()) {
+                // A message in a version or a suite that isn't read is told by its name.
+                Err(damage) => Failure::Damaged(damage.reason, format!("{}: {damage}", path.display())),
+                Ok(_) => foreign("does not begin like a message"),
+            }),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(foreign("is too short for a message")),
             Err(error) => return Err(fail(error)),
         };
