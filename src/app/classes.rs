@@ -120,7 +120,7 @@ impl<'a> Sources<'a> {
             Place::Directory(folder) => self.folder(folder, &part),
             Place::Bucket(bucket) => {
                 let aws = self.aws.as_ref().ok_or_else(|| StartError::new(&part, "AWS isn't configured"))?;
-                let settings = settings(bucket, class.kms_key.as_deref(), sse_arn);
+                let settings = settings(bucket, sse_arn);
                 Ok(Arc::new(S3Store::new(s3::client(aws), settings, self.metrics.clone())))
             }
         }
@@ -138,16 +138,11 @@ impl<'a> Sources<'a> {
 }
 
 /// A class without a KMS key of its own leaves encryption at rest to the bucket.
-fn settings(bucket: &Bucket, key: Option<&str>, arn: Option<String>) -> s3::Settings {
+fn settings(bucket: &Bucket, arn: Option<String>) -> s3::Settings {
     let kind = match bucket.sse {
         Sse::Kms => s3::ServerSideEncryption::AwsKms,
         Sse::KmsDsse => s3::ServerSideEncryption::AwsKmsDsse,
     };
-    let sse = key.zip(arn).map(|(key, arn)| s3::Sse {
-        kind,
-        key: key.to_owned(),
-        arn,
-        required: bucket.require_sse_kms,
-    });
+    let sse = arn.map(|arn| s3::Sse { kind, arn, required: bucket.require_sse_kms });
     s3::Settings { bucket: bucket.name.clone(), sse, versions: bucket.delete == Delete::Versions }
 }

@@ -38,8 +38,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 
 /// A client for KMS; `endpoint` goes before the environment's.
 pub fn client(config: &SdkConfig, endpoint: Option<&str>) -> Client {
-    let timeouts =
-        TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT).operation_timeout(DEADLINE).build();
+    let timeouts = TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT).operation_timeout(DEADLINE).build();
     let mut config = aws_sdk_kms::config::Builder::from(config).timeout_config(timeouts);
     if let Some(endpoint) = endpoint {
         config = config.endpoint_url(endpoint);
@@ -89,7 +88,8 @@ impl KmsKeys {
         let answer = self.timed("describe", call).await?;
         let key = answer.key_metadata.ok_or_else(|| KeyFailure::Broken("DescribeKey answered nothing".into()))?;
         let fault = match (key.key_state.as_ref(), key.key_usage.as_ref()) {
-            (Some(KeyState::Enabled), Some(KeyUsageType::EncryptDecrypt)) => None,
+            // A stand-in may say nothing of the usage: a key for anything else would.
+            (Some(KeyState::Enabled), None | Some(KeyUsageType::EncryptDecrypt)) => None,
             (Some(KeyState::Enabled), usage) => Some(format!("its usage is {usage:?}, not ENCRYPT_DECRYPT")),
             (state, _) => Some(format!("its state is {}", state.map_or("unknown", KeyState::as_str))),
         };
@@ -117,10 +117,7 @@ impl KmsKeys {
         }
         let begun = Instant::now();
         let outcome = call.await.map_err(|error| Trouble::of(&error));
-        self.metrics
-            .kms_seconds
-            .with_label_values(&[operation, &self.name])
-            .observe(begun.elapsed().as_secs_f64());
+        self.metrics.kms_seconds.with_label_values(&[operation, &self.name]).observe(begun.elapsed().as_secs_f64());
         let (label, failure) = match outcome {
             Ok(answer) => {
                 self.breaker.answered();
@@ -226,11 +223,9 @@ fn pairs(context: &EncryptionContext) -> HashMap<String, String> {
 /// The info is the ARN that KMS returned, never an alias.
 fn wrapped(key_id: Option<String>, ciphertext: Option<Blob>) -> Result<EncryptedDataKey, KeyFailure> {
     match (key_id.filter(|arn| is_key_arn(arn)), ciphertext) {
-        (Some(arn), Some(blob)) => Ok(EncryptedDataKey {
-            provider: PROVIDER.to_vec(),
-            info: arn.into_bytes(),
-            ciphertext: blob.into_inner(),
-        }),
+        (Some(arn), Some(blob)) => {
+            Ok(EncryptedDataKey { provider: PROVIDER.to_vec(), info: arn.into_bytes(), ciphertext: blob.into_inner() })
+        }
         _ => Err(KeyFailure::Broken("KMS answered without a key ARN or a ciphertext".into())),
     }
 }
@@ -242,9 +237,10 @@ fn judge(trouble: &Trouble) -> (&'static str, KeyFailure) {
         (TroubleKind::Throttled, _) => ("throttled", KeyFailure::Unavailable(detail)),
         (TroubleKind::Denied, _) => ("denied", KeyFailure::Denied(detail)),
         (_, Some("InvalidCiphertextException" | "IncorrectKeyException")) => ("refused", KeyFailure::Refused(detail)),
-        (_, Some("DisabledException" | "KMSInvalidStateException" | "NotFoundException" | "InvalidKeyUsageException")) => {
-            ("unusable", KeyFailure::Broken(detail))
-        }
+        (
+            _,
+            Some("DisabledException" | "KMSInvalidStateException" | "NotFoundException" | "InvalidKeyUsageException"),
+        ) => ("unusable", KeyFailure::Broken(detail)),
         (TroubleKind::Unsent | TroubleKind::Unanswered | TroubleKind::Server, _) => {
             ("unavailable", KeyFailure::Unavailable(detail))
         }

@@ -180,11 +180,8 @@ impl Keyring {
         })?;
         let iv: [u8; IV_LEN] = random_array().map_err(|error| broken(&error))?;
         let mut ciphertext = key.expose().to_vec();
-        let sealed = wrapping.cipher.seal_in_place_append_tag(
-            Nonce::assume_unique_for_key(iv),
-            Aad::from(aad),
-            &mut ciphertext,
-        );
+        let sealed =
+            wrapping.cipher.seal_in_place_append_tag(Nonce::assume_unique_for_key(iv), Aad::from(aad), &mut ciphertext);
         if sealed.is_err() {
             ciphertext.zeroize();
             return Err(broken(&"the cipher refused"));

@@ -73,7 +73,8 @@ impl FsStore {
     pub fn open(root: &Path, metrics: Metrics) -> Result<Self, OpenError> {
         let disk = Disk::open(root)?;
         sweep::sweep(&disk)?;
-        let rules = PartRules { min: 1, usual: 1 << 20, max: 64 << 20, count: u32::MAX, whole: 1 << 20, tells_replaced: true };
+        let rules =
+            PartRules { min: 1, usual: 1 << 20, max: 64 << 20, count: u32::MAX, whole: 1 << 20, tells_replaced: true };
         Ok(Self { disk: Arc::new(disk), locks: Arc::new(Locks::new()), metrics, rules })
     }
 }

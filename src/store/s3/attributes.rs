@@ -29,15 +29,9 @@ pub(super) fn expires(attributes: &Attributes) -> Option<DateTime> {
 }
 
 /// What an answer said stands there.
-pub(super) fn attributes(
-    metadata: Option<&HashMap<String, String>>,
-    headers: [(&str, Option<&str>); 6],
-) -> Attributes {
-    let entries: BTreeMap<String, String> = metadata
-        .into_iter()
-        .flatten()
-        .map(|(name, value)| (name.to_ascii_lowercase(), value.clone()))
-        .collect();
+pub(super) fn attributes(metadata: Option<&HashMap<String, String>>, headers: [(&str, Option<&str>); 6]) -> Attributes {
+    let entries: BTreeMap<String, String> =
+        metadata.into_iter().flatten().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect();
     let headers = headers
         .into_iter()
         .filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())))

@@ -14,7 +14,7 @@ impl Inner {
     /// The kind and key to ask for.
     pub(super) fn asked(&self) -> (Option<ServerSideEncryption>, Option<String>) {
         match &self.settings.sse {
-            Some(sse) => (Some(sse.kind.clone()), Some(sse.key.clone())),
+            Some(sse) => (Some(sse.kind.clone()), Some(sse.arn.clone())),
             None => (None, None),
         }
     }

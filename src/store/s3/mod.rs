@@ -16,11 +16,11 @@ use std::{
 
 use async_trait::async_trait;
 use aws_config::SdkConfig;
+pub use aws_sdk_s3::types::ServerSideEncryption;
 use aws_sdk_s3::{
     Client,
     config::{RequestChecksumCalculation, ResponseChecksumValidation},
 };
-pub use aws_sdk_s3::types::ServerSideEncryption;
 use aws_smithy_types::timeout::TimeoutConfig;
 use bytes::Bytes;
 
@@ -57,9 +57,8 @@ pub struct Settings {
 pub struct Sse {
     /// `aws:kms` or `aws:kms:dsse`.
     pub kind: ServerSideEncryption,
-    /// The key as configured, which goes into the request.
-    pub key: String,
-    /// The key's own ARN, which the answer must name.
+    /// The key's own ARN: an alias could be pointed elsewhere between the request and
+    /// the look at its answer.
     pub arn: String,
     /// Whether an answer that says anything else closes the class.
     pub required: bool,
@@ -155,10 +154,7 @@ impl Inner {
             Ok(_) => "ok",
             Err(trouble) => label(trouble.kind),
         };
-        self.metrics
-            .store_seconds
-            .with_label_values(&[operation, label])
-            .observe(begun.elapsed().as_secs_f64());
+        self.metrics.store_seconds.with_label_values(&[operation, label]).observe(begun.elapsed().as_secs_f64());
         outcome
     }
 }

@@ -7,9 +7,7 @@ use bytes::Bytes;
 use crc_fast::CrcAlgorithm;
 
 use super::{
-    Condition, ETag, Failure, Inner, Stored, Target, attributes,
-    encryption::Answered,
-    failure, pause, unquoted,
+    Condition, ETag, Failure, Inner, Stored, Target, attributes, encryption::Answered, failure, pause, unquoted,
 };
 use crate::{
     aws::{Trouble, TroubleKind},
@@ -115,11 +113,7 @@ impl Inner {
         if trouble.is_passing() && attempt < TRIES {
             return Ok(None);
         }
-        Err(if trouble.is_ambiguous() {
-            Failure::OutcomeUnknown(trouble.detail.clone())
-        } else {
-            failure(trouble)
-        })
+        Err(if trouble.is_ambiguous() { Failure::OutcomeUnknown(trouble.detail.clone()) } else { failure(trouble) })
     }
 
     /// The message id and entity tag of what stands under `name`.

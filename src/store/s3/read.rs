@@ -7,9 +7,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use bytes::{Buf as _, Bytes};
 use prometheus::IntCounter;
 
-use super::{
-    super::Source, ETag, Failure, Inner, Reading, Span, Stat, attributes, failure, unquoted,
-};
+use super::{super::Source, ETag, Failure, Inner, Reading, Span, Stat, attributes, failure, unquoted};
 use crate::{aws::TroubleKind, fault::Tamper};
 
 impl Inner {
@@ -152,7 +150,9 @@ mod tests {
     #[test]
     fn ranges_are_what_was_asked_for() {
         assert_eq!(whole_length(Some("bytes 5-9/100"), 5), Ok(100));
-        for (range, start) in [(Some("bytes 5-9/100"), 4), (Some("bytes */100"), 0), (Some("bytes 0-1/*"), 0), (None, 0)] {
+        for (range, start) in
+            [(Some("bytes 5-9/100"), 4), (Some("bytes */100"), 0), (Some("bytes 0-1/*"), 0), (None, 0)]
+        {
             assert!(whole_length(range, start).is_err(), "{range:?}");
         }
     }

@@ -12,13 +12,7 @@ impl Inner {
             Condition::Matches(etag) if *etag != there.etag => return Err(Failure::Precondition),
             Condition::Matches(etag) => Some(etag.to_string()),
         };
-        let call = self
-            .client
-            .delete_object()
-            .bucket(self.bucket())
-            .key(name)
-            .set_if_match(if_match)
-            .send();
+        let call = self.client.delete_object().bucket(self.bucket()).key(name).set_if_match(if_match).send();
         self.timed("delete", call).await.map_err(|trouble| failure(&trouble))?;
         if self.settings.versions { self.delete_versions(name).await } else { Ok(()) }
     }

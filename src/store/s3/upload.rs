@@ -102,8 +102,7 @@ impl Upload for S3Upload {
             crc_fast::checksum_combine(CrcAlgorithm::Crc64Nvme, self.crc, crc, bytes.len() as u64)
         };
         self.length += bytes.len() as u64;
-        let (store, name, id, number) =
-            (Arc::clone(&self.store), self.target.name.clone(), self.id.clone(), self.next);
+        let (store, name, id, number) = (Arc::clone(&self.store), self.target.name.clone(), self.id.clone(), self.next);
         self.next += 1;
         self.sending.spawn(async move { store.send_part(&name, &id, number, bytes, crc).await });
         Ok(())
@@ -240,9 +239,10 @@ impl Inner {
             .checksum_crc64_nvme(&checksum)
             .customize()
             .disable_payload_signing()
-            .config_override(aws_sdk_s3::config::Builder::new().timeout_config(
-                TimeoutConfig::builder().operation_attempt_timeout(patience).build(),
-            ));
+            .config_override(
+                aws_sdk_s3::config::Builder::new()
+                    .timeout_config(TimeoutConfig::builder().operation_attempt_timeout(patience).build()),
+            );
         let answer = self.timed("part", call.send()).await.map_err(|trouble| failure(&trouble))?;
         Ok(CompletedPart::builder()
             .part_number(number)
@@ -266,5 +266,9 @@ pub(super) async fn abort(store: &Inner, name: &str, id: &str) {
             _ => tokio::time::sleep(pause(attempt)).await,
         }
     }
-    tracing::error!(bucket = store.bucket(), upload = id, "an upload could not be undone; its parts may still be there");
+    tracing::error!(
+        bucket = store.bucket(),
+        upload = id,
+        "an upload could not be undone; its parts may still be there"
+    );
 }
