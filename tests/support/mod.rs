@@ -165,11 +165,7 @@ level = "debug"
     pub fn put(&self, server: &Sealward, key: &str, bytes: &[u8]) -> Answer {
         let file = self.path("upload.tmp");
         fs::write(&file, bytes).expect("writes");
-        let answer = self.curl([
-            "-T".as_ref(),
-            file.as_os_str(),
-            server.url(key).as_ref(),
-        ]);
+        let answer = self.curl(["-T".as_ref(), file.as_os_str(), server.url(key).as_ref()]);
         assert!(matches!(answer.status, 200 | 201), "PUT {key}: {answer:?}");
         answer
     }
@@ -338,9 +334,9 @@ impl Log {
     }
 }
 
-/// The real binary.
+/// The real binary: the one built with this test, or the one that `SEALWARD_BIN` names.
 pub fn sealward() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_sealward"))
+    Command::new(std::env::var_os("SEALWARD_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_sealward").into()))
 }
 
 /// Every file below `folder`, but the store's own lock.
