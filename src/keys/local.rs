@@ -60,8 +60,8 @@ pub enum KeyringError {
     Io(PathBuf, std::io::Error),
     /// The file isn't a keyring.
     Content(PathBuf, String),
-    /// No key of that name is in the ring.
-    NoSuchKey(String),
+    /// No key of that name is in the ring; and those that are.
+    NoSuchKey(String, Vec<String>),
     /// The key that seals isn't among those that open.
     NotRead(String),
 }
@@ -138,25 +138,25 @@ impl Keyring {
     pub fn view(self: &Arc<Self>, write: Option<&str>, read: Option<&[String]>) -> Result<LocalKeys, KeyringError> {
         let write = match write {
             None => 0,
-            Some(name) => self
-                .keys
-                .iter()
-                .position(|key| key.name == name || key.id() == name)
-                .ok_or_else(|| KeyringError::NoSuchKey(name.to_owned()))?,
+            Some(name) => {
+                self.keys.iter().position(|key| key.name == name || key.id() == name).ok_or_else(|| self.lacks(name))?
+            }
         };
         let read = match read {
             None => (0..self.keys.len()).collect(),
             Some(ids) => ids
                 .iter()
-                .map(|id| {
-                    self.keys.iter().position(|key| key.id() == *id).ok_or_else(|| KeyringError::NoSuchKey(id.clone()))
-                })
+                .map(|id| self.keys.iter().position(|key| key.id() == *id).ok_or_else(|| self.lacks(id)))
                 .collect::<Result<Vec<_>, _>>()?,
         };
         if !read.contains(&write) {
             return Err(KeyringError::NotRead(self.keys[write].id()));
         }
         Ok(LocalKeys { keyring: Arc::clone(self), write, read })
+    }
+
+    fn lacks(&self, name: &str) -> KeyringError {
+        KeyringError::NoSuchKey(name.to_owned(), self.keys.iter().map(WrappingKey::id).collect())
     }
 
     fn wrap(&self, index: usize, context: &EncryptionContext) -> Result<Generated, KeyFailure> {
@@ -297,10 +297,22 @@ impl fmt::Debug for Keyring {
 impl fmt::Display for KeyringError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Io(path, error) => write!(f, "the keyring {}: {error}", path.display()),
-            Self::Content(path, what) => write!(f, "the keyring {}: {what}", path.display()),
             Self::NotRead(id) => write!(f, "`{id}` seals and could not open again: add it to `read_keys`"),
-            Self::NoSuchKey(name) => write!(f, "the keyring has no key `{name}`"),
+            Self::Io(path, error) if error.kind() == std::io::ErrorKind::NotFound => write!(
+                f,
+                "the keyring {}: {error}; put it back, or for a first one write \
+                 {{\"namespace\", \"name\", \"wrapping_key\"}} there, the key base64 of 32 random bytes",
+                path.display()
+            ),
+            Self::Io(path, error) => {
+                write!(f, "the keyring {}: {error}; let the user that runs Sealward read it", path.display())
+            }
+            Self::Content(path, what) => {
+                write!(f, "the keyring {}: {what}; put back the one that sealed what is stored", path.display())
+            }
+            Self::NoSuchKey(name, known) => {
+                write!(f, "the keyring has no key `{name}`; it has: {}", known.join(", "))
+            }
         }
     }
 }
