@@ -30,7 +30,7 @@ async fn a_thousand_idle_connections_leave_the_others_served() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_upload_too_many_is_told_to_come_again() {
     let site = Site::new();
-    let server = site.serve("", "[limits]\nuploads = 2\n");
+    let server = site.serve("", "[limits]\nuploads = 2\nbuffer_wait = \"500ms\"\n");
     let bytes = pattern(MIB);
     let mut both = [Http1::open(&site, &server).await, Http1::open(&site, &server).await];
     for (number, client) in both.iter_mut().enumerate() {
