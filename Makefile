@@ -34,7 +34,7 @@ run: toolchain ## build and run `sealward dev`, unoptimised (RUN_ARGS)
 	$(CARGO) run --locked $(CARGO_FLAGS) -- $(RUN_ARGS)
 
 test: toolchain peers ## every test (CARGO_TEST_FLAGS, TEST_ARGS)
-	$(CARGO) test --locked $(CARGO_FLAGS) $(CARGO_TEST_FLAGS) -- $(TEST_ARGS)
+	$(CARGO) test --locked --no-fail-fast $(CARGO_FLAGS) $(CARGO_TEST_FLAGS) -- $(TEST_ARGS)
 
 peers: ## the official SDK and command line, below target/peers
 	PYTHON="$(PYTHON)" tests/peers/setup.sh

@@ -29,7 +29,9 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(args.input.as_deref()),
         Command::Token(args) => token::run(&args),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "sealward", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "sealward", &mut script);
+            output::say(String::from_utf8_lossy(&script).trim_end());
             Ok(())
         }
     };

@@ -19,6 +19,7 @@ pub(super) fn run(args: &TokenArgs) -> Result<(), Failure> {
     let path = path_of(args)?;
     match &args.command {
         TokenCommand::New { name, class, allow, expires } => {
+            check_classes(args, class)?;
             let file = TokenFile::open(&path, true).map_err(Failure::new)?;
             let grant = Grant { classes: class.iter().cloned().collect(), actions: allow.iter().copied().collect() };
             let token = file.issue(name, grant, *expires).map_err(Failure::new)?;
@@ -48,6 +49,20 @@ fn path_of(args: &TokenArgs) -> Result<PathBuf, Failure> {
     Config::load(config)?.identity.tokens.ok_or_else(|| {
         Failure::input("the configuration names no token file: add `tokens = \"tokens.json\"` to [identity]")
     })
+}
+
+/// A class the configuration hasn't got would be a token for nothing.
+fn check_classes(args: &TokenArgs, classes: &[String]) -> Result<(), Failure> {
+    let Some(config) = args.config.as_ref().filter(|_| !classes.is_empty()) else { return Ok(()) };
+    let config = Config::load(config)?;
+    match classes.iter().find(|class| config.class(class).is_none()) {
+        None => Ok(()),
+        Some(unknown) => {
+            let names: Vec<&str> = config.class_names().into_iter().collect();
+            let names = names.join(", ");
+            Err(Failure::input(format!("the configuration has no class `{unknown}`; it has: {names}")))
+        }
+    }
 }
 
 fn line(token: &TokenRecord) -> String {

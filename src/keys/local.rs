@@ -61,8 +61,8 @@ pub enum KeyringError {
     Io(PathBuf, std::io::Error),
     /// The file isn't a keyring.
     Content(PathBuf, String),
-    /// No key of that name is in the ring.
-    NoSuchKey(String),
+    /// No key of that name is in the ring; and those that are.
+    NoSuchKey(String, Vec<String>),
     /// The key that seals isn't among those that open.
     NotRead(String),
 }
@@ -134,7 +134,8 @@ impl Keyring {
     /// and `recipients` besides, and opens under `read` (`namespace/name`; every key when absent).
     ///
     /// # Errors
-    /// [`KeyringError::NoSuchKey`]
+    /// [`KeyringError::NoSuchKey`], or [`KeyringError::NotRead`] when what is sealed could
+    /// not be opened.
     pub fn view(
         self: &Arc<Self>,
         write: Option<&str>,
@@ -143,7 +144,7 @@ impl Keyring {
     ) -> Result<LocalKeys, KeyringError> {
         let named = |name: &str| {
             let found = self.keys.iter().position(|key| key.name == name || key.id() == name);
-            found.ok_or_else(|| KeyringError::NoSuchKey(name.to_owned()))
+            found.ok_or_else(|| self.lacks(name))
         };
         let mut write = vec![write.map_or(Ok(0), named)?];
         for recipient in recipients {
@@ -153,15 +154,17 @@ impl Keyring {
             None => (0..self.keys.len()).collect(),
             Some(ids) => ids
                 .iter()
-                .map(|id| {
-                    self.keys.iter().position(|key| key.id() == *id).ok_or_else(|| KeyringError::NoSuchKey(id.clone()))
-                })
+                .map(|id| self.keys.iter().position(|key| key.id() == *id).ok_or_else(|| self.lacks(id)))
                 .collect::<Result<Vec<_>, _>>()?,
         };
         if !read.contains(&write[0]) {
             return Err(KeyringError::NotRead(self.keys[write[0]].id()));
         }
         Ok(LocalKeys { keyring: Arc::clone(self), write, read })
+    }
+
+    fn lacks(&self, name: &str) -> KeyringError {
+        KeyringError::NoSuchKey(name.to_owned(), self.keys.iter().map(WrappingKey::id).collect())
     }
 
     /// Wraps `key` under the ring's key `index`.
@@ -208,13 +211,7 @@ impl Keyring {
 #[async_trait]
 impl KeyProvider for LocalKeys {
     async fn generate(&self, context: &EncryptionContext) -> Result<Generated, KeyFailure> {
-        let broken = |error: &dyn fmt::Display| KeyFailure::Broken(error.to_string());
-        let key = Key256::random().map_err(|error| broken(&error))?;
-        let aad = context.encode().map_err(|error| broken(&error))?;
-        let wrap = |index: &usize| self.keyring.wrap(*index, &key, &aad);
-        let encrypted = self.write.iter().map(wrap).collect::<Result<Vec<_>, _>>()?;
-        let name = self.write.first().map_or_else(String::new, |index| self.keyring.keys[*index].name.clone());
-        Ok(Generated { key, encrypted, name })
+        self.seal_key(context)
     }
 
     fn recognise(&self, data_key: &EncryptedDataKey) -> Option<&str> {
@@ -227,6 +224,23 @@ impl KeyProvider for LocalKeys {
 
     async fn unwrap(&self, data_key: &EncryptedDataKey, context: &EncryptionContext) -> Result<Key256, KeyFailure> {
         self.keyring.unwrap(data_key, context)
+    }
+}
+
+impl LocalKeys {
+    /// [`KeyProvider::generate`], which waits for nothing here but a write of the count
+    /// file, once a block.
+    ///
+    /// # Errors
+    /// [`KeyFailure::Broken`] when a key is spent or its count can't be kept.
+    pub fn seal_key(&self, context: &EncryptionContext) -> Result<Generated, KeyFailure> {
+        let broken = |error: &dyn fmt::Display| KeyFailure::Broken(error.to_string());
+        let key = Key256::random().map_err(|error| broken(&error))?;
+        let aad = context.encode().map_err(|error| broken(&error))?;
+        let wrap = |index: &usize| self.keyring.wrap(*index, &key, &aad);
+        let encrypted = self.write.iter().map(wrap).collect::<Result<Vec<_>, _>>()?;
+        let name = self.write.first().map_or_else(String::new, |index| self.keyring.keys[*index].name.clone());
+        Ok(Generated { key, encrypted, name })
     }
 }
 
@@ -275,10 +289,22 @@ impl fmt::Debug for Keyring {
 impl fmt::Display for KeyringError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Io(path, error) => write!(f, "the keyring {}: {error}", path.display()),
-            Self::Content(path, what) => write!(f, "the keyring {}: {what}", path.display()),
             Self::NotRead(id) => write!(f, "`{id}` seals and could not open again: add it to `read_keys`"),
-            Self::NoSuchKey(name) => write!(f, "the keyring has no key `{name}`"),
+            Self::Io(path, error) if error.kind() == std::io::ErrorKind::NotFound => write!(
+                f,
+                "the keyring {}: {error}; put it back, or for a first one write \
+                 {{\"namespace\", \"name\", \"wrapping_key\"}} there, the key base64 of 32 random bytes",
+                path.display()
+            ),
+            Self::Io(path, error) => {
+                write!(f, "the keyring {}: {error}; let the user that runs Sealward read it", path.display())
+            }
+            Self::Content(path, what) => {
+                write!(f, "the keyring {}: {what}; put back the one that sealed what is stored", path.display())
+            }
+            Self::NoSuchKey(name, known) => {
+                write!(f, "the keyring has no key `{name}`; it has: {}", known.join(", "))
+            }
         }
     }
 }

@@ -334,9 +334,9 @@ impl Log {
     }
 }
 
-/// The real binary.
+/// The real binary: the one built with this test, or the one that `SEALWARD_BIN` names.
 pub fn sealward() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_sealward"))
+    Command::new(std::env::var_os("SEALWARD_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_sealward").into()))
 }
 
 /// Every file below `folder`, but the store's own lock.

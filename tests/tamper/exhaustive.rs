@@ -5,7 +5,6 @@
 use std::{fs::File, path::PathBuf, sync::Arc, time::Duration};
 
 use sealward::{
-    app::local_keys,
     budget::Budget,
     config::{Class, Config},
     fault::{Fault, Kind, Tamper},
@@ -58,7 +57,7 @@ impl Bench {
         let class = config.classes[0].clone();
         let metrics = Metrics::new().expect("metrics");
         let keyring = Arc::new(Keyring::load(&ring, COMMAND_BLOCK).expect("a keyring"));
-        let provider = Arc::new(local_keys(&keyring, &class).expect("keys"));
+        let provider = Arc::new(keyring.view(None, &class.recipients, class.read_keys.as_deref()).expect("keys"));
         let cache = config.keys.expect("keys").cache;
         let keys = Arc::new(DataKeys::new("records", provider, cache, Unwrapped::new(&cache), metrics.clone()));
         let store = Arc::new(FsStore::open(&folder.path().join("objects"), metrics.clone()).expect("a store"));

@@ -114,7 +114,7 @@ impl<'a> Forgery<'a> {
 pub(crate) fn forge(ring: &Path, forgery: &Forgery<'_>, plaintext: &[u8]) -> Object {
     let ring = Arc::new(Keyring::load(ring, COMMAND_BLOCK).expect("a keyring"));
     let context = EncryptionContext::new(forgery.context.iter().copied()).expect("a context");
-    let keys = ring.view(Some(forgery.wrapped_by), None).expect("a key of the ring");
+    let keys = ring.view(Some(forgery.wrapped_by), &[], None).expect("a key of the ring");
     let fresh = keys.seal_key(&context).expect("wraps");
     let (vault, class, key) = forgery.bound;
     let draft = Draft {

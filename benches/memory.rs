@@ -1,0 +1,129 @@
+//! Peak memory of the real server under large and many transfers: `VmHWM` of a
+//! fresh process for each row, driven by curl over real sockets.
+//!
+//! `cargo bench --bench memory [-- SCALE]`: a SCALE of 4 moves a quarter of the
+//! bytes. Needs 4 GiB of room (over SCALE) in the folder for temporary files.
+
+#![allow(clippy::print_stdout)]
+
+#[allow(unreachable_pub)]
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::{
+    fs::{self, File},
+    process::{Child, Command, Stdio},
+    time::Instant,
+};
+
+use support::{Sealward, Site};
+
+const MIB: u64 = 1 << 20;
+/// Transfers at once.
+const MANY: usize = 64;
+/// What a process may use beside its budget, in MiB.
+const BESIDE: u64 = 64;
+
+/// How curl is told to connect.
+#[derive(Clone, Copy)]
+enum Clients {
+    Http1,
+    Http2,
+    /// All on one connection.
+    Multiplexed,
+}
+
+fn main() {
+    // cargo adds `--bench`; a number is by how much less is moved.
+    let scale: u64 = std::env::args().skip(1).find_map(|arg| arg.parse().ok()).unwrap_or(1);
+    println!("{:<46} {:>9} {:>9} {:>9}", "peak resident memory", "MiB", "goal", "MiB/s");
+    for budget in [256, 32] {
+        for (name, clients) in
+            [("HTTP/1.1", Clients::Http1), ("HTTP/2", Clients::Http2), ("HTTP/2, one connection", Clients::Multiplexed)]
+        {
+            rows(budget, name, clients, scale);
+        }
+    }
+}
+
+/// Three rows; the objects go with their site.
+fn rows(budget: u64, name: &str, clients: Clients, scale: u64) {
+    let site = Site::new();
+    let limits = format!("[limits]\nbuffer_memory = \"{budget}MiB\"\nbuffer_wait = \"10m\"\n");
+    let text = Site::config("", &limits).replace("level = \"debug\"", "level = \"info\"");
+    let row = |what: &str, bytes: u64, work: &dyn Fn(&Sealward)| {
+        let server = site.serve_text(&text);
+        let since = Instant::now();
+        work(&server);
+        let rate = bytes as f64 / MIB as f64 / since.elapsed().as_secs_f64();
+        let (peak, goal) = (peak(&server), budget + BESIDE);
+        let missed = if peak > goal { "  missed" } else { "" };
+        println!("{:<46} {peak:>9} {goal:>9} {rate:>9.0}{missed}", format!("{budget} MiB: {what}, {name}"));
+    };
+    if !matches!(clients, Clients::Multiplexed) {
+        let large = sized(&site, "large", 1024 * MIB / scale);
+        row("1 GiB up", 1024 * MIB / scale, &|server| {
+            done(curl(&site, clients).arg("-T").arg(&large).arg(server.url("large")).spawn());
+        });
+        fs::remove_dir_all(site.objects()).expect("removes");
+    }
+    let each = 64 * MIB / scale;
+    let file = sized(&site, "file", each);
+    row("64 uploads of 64 MiB", each * MANY as u64, &|server| {
+        transfers(&site, clients, |curl, number| {
+            curl.arg("-T").arg(&file).arg(server.url(&number.to_string()));
+        });
+    });
+    row("64 downloads of 64 MiB", each * MANY as u64, &|server| {
+        transfers(&site, clients, |curl, number| {
+            curl.args(["-o", "/dev/null"]).arg(server.url(&number.to_string()));
+        });
+    });
+}
+
+/// Many transfers at once, each of its own process but for [`Clients::Multiplexed`].
+fn transfers(site: &Site, clients: Clients, describe: impl Fn(&mut Command, usize)) {
+    if matches!(clients, Clients::Multiplexed) {
+        let mut one = curl(site, clients);
+        one.args(["--parallel", "--parallel-max", "64"]);
+        (0..MANY).for_each(|number| describe(&mut one, number));
+        return done(one.spawn());
+    }
+    let running: Vec<_> = (0..MANY)
+        .map(|number| {
+            let mut one = curl(site, clients);
+            describe(&mut one, number);
+            one.spawn()
+        })
+        .collect();
+    running.into_iter().for_each(done);
+}
+
+fn curl(site: &Site, clients: Clients) -> Command {
+    let mut curl = Command::new("curl");
+    curl.args(["--disable", "--silent", "--show-error", "--no-progress-meter", "--fail", "--cacert"])
+        .arg(site.path("tls/ca.pem"))
+        .args(["-H", &format!("Authorization: Bearer {}", site.token)])
+        .arg(if matches!(clients, Clients::Http1) { "--http1.1" } else { "--http2" })
+        .stdout(Stdio::null());
+    curl
+}
+
+fn done(child: std::io::Result<Child>) {
+    assert!(child.expect("curl is there").wait().expect("ends").success(), "a transfer failed");
+}
+
+/// A file of zeros that takes no room.
+fn sized(site: &Site, name: &str, bytes: u64) -> std::path::PathBuf {
+    let path = site.path(name);
+    File::create(&path).and_then(|file| file.set_len(bytes)).expect("makes");
+    path
+}
+
+/// The most that was ever resident, in MiB, rounded up.
+fn peak(server: &Sealward) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("Linux");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+    kib.div_ceil(1024)
+}

@@ -1,0 +1,112 @@
+//! More clients than there is room for: who waits, who is sent away, and that all comes back.
+
+use futures_util::future::join_all;
+
+use crate::{
+    clients::{Http1, MIB, assert_later, await_calm, used},
+    support::{Site, eventually, files_below, pattern},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_idle_connections_leave_the_others_served() {
+    sealward::server::files::raise_file_limit().expect("room for a thousand");
+    let site = Site::new();
+    let server = site.serve("", "");
+    let mut idle = Vec::new();
+    for _ in 0..20 {
+        idle.extend(join_all((0..50).map(|_| Http1::open(&site, &server))).await);
+    }
+    eventually("all are open", || server.metric("sealward_connections{state=\"serving\"}") >= 1000.0);
+    let bytes = pattern(3 * MIB);
+    assert_eq!(site.put(&server, "between", &bytes).status, 201);
+    assert_eq!(site.get(&server, "between").body, bytes);
+    // The first and the last of them may still ask.
+    for client in [0, 999] {
+        idle[client].head("GET", "nothing", "").await;
+        assert_eq!(idle[client].answer().await.0, 404);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_upload_too_many_is_told_to_come_again() {
+    let site = Site::new();
+    let server = site.serve("", "[limits]\nuploads = 2\nbuffer_wait = \"500ms\"\n");
+    let bytes = pattern(MIB);
+    let mut both = [Http1::open(&site, &server).await, Http1::open(&site, &server).await];
+    for (number, client) in both.iter_mut().enumerate() {
+        client.begin(&format!("held-{number}"), bytes.len(), &bytes[..1000]).await;
+    }
+    eventually("two are under way", || server.metric("sealward_uploads_in_flight ") == 2.0);
+
+    let mut third = Http1::open(&site, &server).await;
+    third.begin("third", bytes.len(), &bytes).await;
+    let (status, head) = third.answer().await;
+    assert_eq!(status, 503);
+    assert_later(&head);
+    for client in &mut both {
+        client.send(&bytes[1000..]).await.expect("is taken");
+        assert_eq!(client.answer().await.0, 201);
+    }
+    assert_eq!(site.put(&server, "third", &bytes).status, 201);
+    await_calm(&server);
+    assert_eq!(files_below(&site.objects()).len(), 2 * 3);
+}
+
+/// With 32 MiB, and about one for each upload that holds a part.
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_beyond_the_memory_wait_in_line_and_then_come_again() {
+    const MANY: usize = 64;
+    let site = Site::new();
+    let server = site.serve("", "[limits]\nbuffer_memory = \"32MiB\"\nbuffer_wait = \"2s\"\n");
+    let bytes = pattern(2 * MIB);
+    let mut clients = join_all((0..MANY).map(|_| Http1::open(&site, &server))).await;
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.begin(&format!("slow-{number}"), bytes.len(), &bytes[..1000]).await;
+    }
+    eventually("all have begun", || server.metric("sealward_uploads_in_flight ") == 64.0);
+    assert!(used(&server) <= 32.0 * 1024.0 * 1024.0);
+    // Who got no memory in time is gone, whoever has it still holds it.
+    eventually("who waited too long is sent away", || {
+        let sent_away = server.metric("sealward_buffer_waits_total{outcome=\"timeout\"}");
+        sent_away >= 16.0 && server.metric("sealward_uploads_in_flight ") == 64.0 - sent_away
+    });
+
+    let (mut stored, mut refused) = (0, 0);
+    for mut client in clients {
+        // One that was refused may have closed already.
+        let _ = client.send(&bytes[1000..]).await;
+        let (status, head) = client.answer().await;
+        match status {
+            201 => stored += 1,
+            503 => {
+                assert_later(&head);
+                refused += 1;
+            }
+            _ => panic!("{head}"),
+        }
+    }
+    assert!(stored >= 24 && refused >= 16, "{stored} stored, {refused} refused");
+    await_calm(&server);
+    assert_eq!(files_below(&site.objects()).len(), 2 * stored);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_in_line_is_served_when_memory_returns() {
+    const HELD: usize = 64;
+    let site = Site::new();
+    let server = site.serve("", "[limits]\nbuffer_memory = \"32MiB\"\n");
+    let bytes = pattern(2 * MIB);
+    let mut clients = join_all((0..HELD).map(|_| Http1::open(&site, &server))).await;
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.begin(&format!("held-{number}"), bytes.len(), &bytes[..1000]).await;
+    }
+    eventually("all have begun", || server.metric("sealward_uploads_in_flight ") == 64.0);
+    // All at once, so that those in front make room for those behind.
+    let answers = join_all(clients.iter_mut().map(async |client| {
+        client.send(&bytes[1000..]).await.expect("is taken");
+        client.answer().await.0
+    }));
+    assert_eq!(answers.await, [201; HELD]);
+    await_calm(&server);
+    assert_eq!(site.get(&server, "held-63").body, bytes);
+}

@@ -1,0 +1,16 @@
+//! The real binary under faults: killed, on a full disk, left by its clients,
+//! starved by slow ones, crowded, told to end, and started where it can't.
+
+#[allow(unreachable_pub)] // shared with binaries that name it otherwise
+#[path = "../support/mod.rs"]
+mod support;
+
+mod certificates;
+mod clients;
+mod crowd;
+mod ending;
+mod full;
+mod gone;
+mod killed;
+mod slow;
+mod start;

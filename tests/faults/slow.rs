@@ -1,0 +1,101 @@
+//! Slow clients: who stands still or drips is let go, who keeps going is served.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    clients::{BEAT, Http1, Http2, MIB, await_calm, send, unfinished, used},
+    support::{SOON, Sealward, Site, eventually, files_below, pattern},
+};
+
+const LIMITS: &str = "[limits]\nbody_idle_timeout = \"1s\"\nmin_body_rate = \"64KiB\"\nsend_idle_timeout = \"1s\"\n";
+
+fn nothing_stored(site: &Site, server: &Sealward) {
+    await_calm(server);
+    eventually("temporary files go", || unfinished(site).is_empty());
+    assert!(files_below(&site.objects()).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sender_that_stands_still_gets_408() {
+    let site = Site::new();
+    let server = site.serve("", LIMITS);
+    let mut client = Http1::open(&site, &server).await;
+    let since = Instant::now();
+    client.begin("still", 4 * MIB, &pattern(100_000)).await;
+    let (status, head) = client.answer().await;
+    assert_eq!(status, 408, "{head}");
+    assert!(head.contains("application/problem+json") && since.elapsed() >= Duration::from_secs(1));
+    nothing_stored(&site, &server);
+
+    let mut client = Http2::open(&site, &server).await;
+    let (answer, _body) = client.begin("still", 4 * MIB, &pattern(100_000)).await;
+    let answer = tokio::time::timeout(SOON, answer).await.expect("in time").expect("an answer");
+    assert_eq!(answer.status(), 408);
+    nothing_stored(&site, &server);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sender_that_drips_gets_408() {
+    let site = Site::new();
+    let server = site.serve("", LIMITS);
+    let mut client = Http1::open(&site, &server).await;
+    client.begin("drip", MIB, b"").await;
+    // 20 KiB each second, of which 64 are asked. A write that fails says the same as the answer.
+    let drip = async {
+        while client.send(&[7; 1024]).await.is_ok() {
+            tokio::time::sleep(BEAT).await;
+            if server.metric("sealward_uploads_in_flight ") == 0.0 {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(SOON, drip).await.expect("in time");
+    assert_eq!(client.answer().await.0, 408);
+    nothing_stored(&site, &server);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sender_that_is_slow_and_keeps_going_is_served() {
+    let site = Site::new();
+    let server = site.serve("", LIMITS);
+    let bytes = pattern(512 << 10);
+    let mut first = Http1::open(&site, &server).await;
+    let mut second = Http2::open(&site, &server).await;
+    first.begin("first", bytes.len(), b"").await;
+    let (answer, mut body) = second.begin("second", bytes.len(), b"").await;
+    // 160 KiB each second, for three times as long as a body may stand still.
+    for piece in bytes.chunks(8 << 10) {
+        first.send(piece).await.expect("is taken");
+        send(&mut body, piece, false).await;
+        tokio::time::sleep(BEAT).await;
+    }
+    body.send_data(bytes::Bytes::new(), true).expect("ends");
+    assert_eq!(first.answer().await.0, 201);
+    assert_eq!(answer.await.expect("an answer").status(), 201);
+    assert_eq!(site.get(&server, "first").body, bytes);
+    assert_eq!(site.get(&server, "second").body, bytes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_takes_nothing_is_let_go() {
+    let site = Site::new();
+    let server = site.serve("", LIMITS);
+    site.put(&server, "large", &pattern(64 * MIB));
+    let stalls = || server.metric("sealward_connections_refused_total{reason=\"send_stall\"}");
+
+    let mut client = Http1::open(&site, &server).await;
+    client.head("GET", "large", "").await;
+    eventually("a download holds memory", || used(&server) > 0.0);
+    eventually("the reader is let go", || stalls() == 1.0);
+    await_calm(&server);
+    client.rest().await.expect_err("cut, not ended: a part is not the whole");
+
+    // On HTTP/2 the socket stays free: it is the stream's window that stays shut.
+    let mut client = Http2::open(&site, &server).await;
+    let body = client.get("large").await;
+    eventually("a download holds memory", || used(&server) > 0.0);
+    eventually("the reader is let go", || stalls() == 2.0);
+    await_calm(&server);
+    drop(body);
+    assert_eq!(site.get(&server, "large").body.len(), 64 * MIB, "others are served");
+}
