@@ -55,10 +55,10 @@ fn rows(budget: u64, name: &str, clients: Clients, scale: u64) {
         let server = site.serve_text(&text);
         let since = Instant::now();
         work(&server);
-        let rate = bytes as f64 / MIB as f64 / since.elapsed().as_secs_f64();
+        let rate = u128::from(bytes / MIB) * 1000 / since.elapsed().as_millis().max(1);
         let (peak, goal) = (peak(&server), budget + BESIDE);
         let missed = if peak > goal { "  missed" } else { "" };
-        println!("{:<46} {peak:>9} {goal:>9} {rate:>9.0}{missed}", format!("{budget} MiB: {what}, {name}"));
+        println!("{:<46} {peak:>9} {goal:>9} {rate:>9}{missed}", format!("{budget} MiB: {what}, {name}"));
     };
     if !matches!(clients, Clients::Multiplexed) {
         let large = sized(&site, "large", 1024 * MIB / scale);
