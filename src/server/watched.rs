@@ -38,11 +38,18 @@ pub(super) struct Door<S> {
     pub(super) pulse: Arc<Pulse>,
 }
 
+/// What HTTP/2 is handed at a time, in bytes. It keeps a piece until the stream's
+/// window lets it go, which is the peer's to say, and drops the body before the last
+/// one has gone: so a piece is small, and a copy, that holds no larger memory.
+const PIECE: usize = 16 << 10;
+
 /// A body that keeps its request under way until it has ended.
 #[derive(Debug)]
 pub(super) struct Counted {
     body: Body,
     ticket: Ticket,
+    /// What is left of the body's own piece.
+    rest: Bytes,
 }
 
 /// Runs HTTP/2's streams, each counting as its connection still being open.
@@ -107,7 +114,7 @@ impl<S: Handler> hyper::service::Service<Request<Incoming>> for Door<S> {
         let ticket = self.pulse.begin();
         request.extensions_mut().insert(self.connection.clone());
         let answer = self.service.clone().oneshot(request);
-        Box::pin(async move { Ok(answer.await?.map(|body| Counted { body, ticket })) })
+        Box::pin(async move { Ok(answer.await?.map(|body| Counted { body, ticket, rest: Bytes::new() })) })
     }
 }
 
@@ -117,17 +124,35 @@ impl http_body::Body for Counted {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.ticket.asked();
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if self.rest.is_empty() {
+            let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+            match frame {
+                Some(Ok(frame)) if self.ticket.is_http2() && frame.is_data() => {
+                    self.rest = frame.into_data().unwrap_or_default();
+                }
+                frame => {
+                    self.ticket.handed_over();
+                    return Poll::Ready(frame);
+                }
+            }
+        }
+        let next = self.rest.len().min(PIECE);
+        let piece = self.rest.split_to(next);
         self.ticket.handed_over();
-        Poll::Ready(frame)
+        Poll::Ready(Some(Ok(Frame::data(Bytes::copy_from_slice(&piece)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (mut hint, rest) = (self.body.size_hint(), self.rest.len() as u64);
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper.saturating_add(rest));
+        }
+        hint.set_lower(hint.lower().saturating_add(rest));
+        hint
     }
 }
 

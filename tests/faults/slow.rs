@@ -99,3 +99,24 @@ async fn a_reader_that_takes_nothing_is_let_go() {
     drop(body);
     assert_eq!(site.get(&server, "large").body.len(), 64 * MIB, "others are served");
 }
+
+/// A chunk takes longer than `send_idle_timeout` here, and the socket's buffers
+/// hold megabytes: neither makes a reader that never pauses one that takes nothing.
+#[test]
+fn a_slow_reader_that_goes_on_is_served() {
+    let site = Site::new();
+    let server = site.serve("", "[limits]\nsend_idle_timeout = \"1s\"\n");
+    let bytes = pattern(8 * MIB);
+    site.put(&server, "slow", &bytes);
+    std::thread::scope(|scope| {
+        for version in ["--http1.1", "--http2"] {
+            let (site, server, bytes) = (&site, &server, &bytes);
+            scope.spawn(move || {
+                let answer = site.curl([version, "--limit-rate", "700k", &server.url("slow")]);
+                assert_eq!((answer.status, answer.exit), (200, 0), "{version}: {}", answer.words);
+                assert!(answer.body == *bytes, "{version}: other bytes");
+            });
+        }
+    });
+    await_calm(&server);
+}
