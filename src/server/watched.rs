@@ -38,18 +38,31 @@ pub(super) struct Door<S> {
     pub(super) pulse: Arc<Pulse>,
 }
 
-/// What HTTP/2 is handed at a time, in bytes. It keeps a piece until the stream's
-/// window lets it go, which is the peer's to say, and drops the body before the last
-/// one has gone: so a piece is small, and a copy, that holds no larger memory.
-const PIECE: usize = 16 << 10;
+/// What HTTP/2 is handed at a time, in bytes: what a peer must take of one stream
+/// within `send_idle_timeout`.
+const PIECE: usize = 256 << 10;
 
 /// A body that keeps its request under way until it has ended.
 #[derive(Debug)]
 pub(super) struct Counted {
     body: Body,
-    ticket: Ticket,
+    ticket: Arc<Ticket>,
     /// What is left of the body's own piece.
     rest: Bytes,
+}
+
+/// A piece of an answer that HTTP/2 keeps until the stream's window lets it go, which
+/// is the peer's to say. The body is dropped before its last piece has gone: the
+/// request is under way, and holds memory, until the piece is let go too.
+struct Held {
+    piece: Bytes,
+    _ticket: Arc<Ticket>,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.piece
+    }
 }
 
 /// Runs HTTP/2's streams, each counting as its connection still being open.
@@ -111,7 +124,7 @@ impl<S: Handler> hyper::service::Service<Request<Incoming>> for Door<S> {
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        let ticket = self.pulse.begin();
+        let ticket = Arc::new(self.pulse.begin());
         request.extensions_mut().insert(self.connection.clone());
         let answer = self.service.clone().oneshot(request);
         Box::pin(async move { Ok(answer.await?.map(|body| Counted { body, ticket, rest: Bytes::new() })) })
@@ -139,7 +152,8 @@ impl http_body::Body for Counted {
         let next = self.rest.len().min(PIECE);
         let piece = self.rest.split_to(next);
         self.ticket.handed_over();
-        Poll::Ready(Some(Ok(Frame::data(Bytes::copy_from_slice(&piece)))))
+        let held = Held { piece, _ticket: Arc::clone(&self.ticket) };
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_owner(held)))))
     }
 
     fn is_end_stream(&self) -> bool {
