@@ -12,7 +12,7 @@ pub use classes::{Classes, keys_of};
 
 use crate::{
     budget::Budget,
-    config::{CertificateSource, Config},
+    config::{CertificateSource, Config, Limits},
     gateway::Gateway,
     identity::{TokenFile, TokenStore},
     metrics::Metrics,
@@ -59,8 +59,10 @@ impl App {
     /// [`StartError`] names the part and the mend.
     pub async fn build(config: Config) -> Result<Self, StartError> {
         let metrics = Metrics::new().map_err(StartError::of("metrics"))?;
-        if let Err(error) = crate::server::files::raise_file_limit() {
-            tracing::warn!(%error, "the soft file limit stays as it is");
+        let mut config = config;
+        match crate::server::files::raise_file_limit() {
+            Ok(limit) => clamp_connections(&mut config.limits, limit),
+            Err(error) => tracing::warn!(%error, "the soft file limit stays as it is"),
         }
         let uploads = Slots::new(config.limits.uploads);
         let bounds = Bounds {
@@ -68,6 +70,7 @@ impl App {
             buffer_wait: config.limits.buffer_wait,
             max_part: config.limits.max_part,
             send_idle: config.limits.send_idle_timeout,
+            min_rate: config.limits.min_body_rate,
             uploads: uploads.clone(),
         };
         let budget = bounds.budget.clone();
@@ -135,6 +138,7 @@ impl App {
             background.spawn(certificate.run(reload.clone()));
         }
         background.spawn(async move { match admin.serve().await {} });
+        background.spawn(sweep(classes.clone()));
         background.spawn(keep(classes, readiness, stop.clone()));
         let mut cut = stop.clone();
         let mut begun = stop.clone();
@@ -168,18 +172,41 @@ fn tokens(config: &Config) -> Result<Option<Arc<dyn TokenStore>>, StartError> {
     Ok(Some(Arc::new(tokens)))
 }
 
-/// Background work: ends the time of keys, and asks the stores whether they are there.
+/// Connections never take the descriptors that files need: a quarter is kept.
+fn clamp_connections(limits: &mut Limits, descriptors: u64) {
+    let most = usize::try_from(descriptors - descriptors / 4).unwrap_or(usize::MAX).max(16);
+    if limits.connections > most {
+        tracing::warn!(
+            connections = most,
+            configured = limits.connections,
+            descriptors,
+            "fewer connections than configured: raise the hard limit of open files (ulimit -Hn) for more"
+        );
+        limits.connections = most;
+    }
+}
+
+/// Ends the time of keys, whether or not anybody asks for one.
+async fn sweep(classes: Classes) {
+    let mut tick = tokio::time::interval(SWEEP);
+    loop {
+        tick.tick().await;
+        classes.values().for_each(|objects| objects.sweep());
+    }
+}
+
+/// Asks the stores whether they are there, and tells `/readyz`.
 async fn keep(classes: Classes, readiness: watch::Sender<Readiness>, mut stop: watch::Receiver<Stop>) {
-    let mut sweep = tokio::time::interval(SWEEP);
     let mut probe = tokio::time::interval(PROBE);
     loop {
         tokio::select! {
-            _ = sweep.tick() => classes.values().for_each(|objects| objects.sweep()),
             _ = probe.tick() => {
                 let mut away = Vec::new();
                 for (name, objects) in &classes {
-                    if let Err(fault) = objects.probe().await {
-                        tracing::error!(class = name, %fault, "the store doesn't answer");
+                    let probed = tokio::time::timeout(PROBE / 2, objects.probe()).await;
+                    let probed = probed.map_err(|_| "no answer in time".to_owned());
+                    if let Err(fault) = probed.and_then(|probed| probed.map_err(|fault| fault.to_string())) {
+                        tracing::error!(class = name, fault, "the store doesn't answer");
                         away.push(format!("the store of class {name} doesn't answer"));
                     }
                 }

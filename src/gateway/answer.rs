@@ -36,22 +36,23 @@ pub(super) async fn read(
         if_range: head::if_range(headers),
         head_only,
     };
-    let plain = objects.class().metadata == Metadata::Plain;
+    let how =
+        How { plain: objects.class().metadata == Metadata::Plain, public_cache: objects.class().allow_public_cache };
     Ok(match objects.read(key, &wanted).await? {
         Answer::Whole(found) => {
             let length = found.length;
-            let mut response = described(found, StatusCode::OK, plain, head_only);
+            let mut response = described(found, StatusCode::OK, how, head_only);
             set(&mut response, header::CONTENT_LENGTH, &length.to_string());
             response
         }
         Answer::Part { found, first, last } => {
             let range = format!("bytes {first}-{last}/{}", found.length);
-            let mut response = described(found, StatusCode::PARTIAL_CONTENT, plain, false);
+            let mut response = described(found, StatusCode::PARTIAL_CONTENT, how, false);
             set(&mut response, header::CONTENT_RANGE, &range);
             set(&mut response, header::CONTENT_LENGTH, &(last - first + 1).to_string());
             response
         }
-        Answer::NotModified(found) => described(found, StatusCode::NOT_MODIFIED, plain, true),
+        Answer::NotModified(found) => described(found, StatusCode::NOT_MODIFIED, how, true),
         Answer::Unsatisfiable { length } => return Err(Fault::outside(length)),
     })
 }
@@ -112,7 +113,29 @@ pub(super) fn set(response: &mut Response<Body>, name: HeaderName, value: &str) 
     }
 }
 
-fn described(found: Found, status: StatusCode, plain: bool, without_body: bool) -> Response<Body> {
+/// Whatever was stored, only the caller's own cache may keep the answer.
+fn keep_private(headers: &mut HeaderMap) {
+    let stored = headers.get(header::CACHE_CONTROL).map(HeaderValue::as_bytes).unwrap_or_default();
+    let value = match std::str::from_utf8(stored) {
+        Ok(stored) if head::is_private(stored.as_bytes()) => return,
+        Ok(stored) if !stored.is_empty() && !head::is_shared(stored.as_bytes()) => format!("private, {stored}"),
+        _ => "private".to_owned(),
+    };
+    if let Ok(value) = HeaderValue::from_str(&value) {
+        headers.insert(header::CACHE_CONTROL, value);
+    }
+}
+
+/// What a class lets its answers say.
+#[derive(Clone, Copy)]
+struct How {
+    /// Metadata is the store's, and so a bucket writer's to change.
+    plain: bool,
+    /// Shared caches may keep what its uploader said they may.
+    public_cache: bool,
+}
+
+fn described(found: Found, status: StatusCode, how: How, without_body: bool) -> Response<Body> {
     let body = if without_body {
         empty()
     } else {
@@ -139,11 +162,18 @@ fn described(found: Found, status: StatusCode, plain: bool, without_body: bool) 
             headers.insert(name, value);
         }
     }
-    if plain && status != StatusCode::NOT_MODIFIED {
+    if !how.public_cache {
+        keep_private(headers);
+    }
+    if how.plain && status != StatusCode::NOT_MODIFIED {
         // Anybody who writes to the bucket can change them: never rendered in place.
         headers.insert(header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment"));
     }
     set(&mut response, header::ETAG, &found.etag.to_string());
-    set(&mut response, header::LAST_MODIFIED, &httpdate::fmt_http_date(found.modified.min(SystemTime::now())));
+    set(
+        &mut response,
+        header::LAST_MODIFIED,
+        &httpdate::fmt_http_date(found.modified.clamp(SystemTime::UNIX_EPOCH, SystemTime::now())),
+    );
     response
 }

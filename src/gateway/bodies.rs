@@ -62,7 +62,7 @@ impl Plaintext for Raw {
 }
 
 /// Bytes that a form may have beside its file's, unread: heads and boundaries.
-const FORM_AHEAD: usize = 256 << 10;
+pub(super) const FORM_AHEAD: usize = 16 << 10;
 
 /// The one file of a form.
 pub(super) struct FormFile {

@@ -98,11 +98,9 @@ pub(super) fn description(headers: &HeaderMap, public_cache: bool) -> Result<Des
             "the content coding aws-chunked is not taken here: send the body as it is",
         ));
     }
-    if !public_cache
-        && headers.get_all(header::CACHE_CONTROL).iter().any(|control| mentions(control.as_bytes(), "public"))
-    {
+    if !public_cache && headers.get_all(header::CACHE_CONTROL).iter().any(|control| is_shared(control.as_bytes())) {
         return Err(Fault::bad_request(
-            "Cache-Control: public needs the class's leave (allow_public_cache); leave it out, or say private",
+            "Cache-Control: public or s-maxage needs the class's leave (allow_public_cache); leave it out",
         ));
     }
     let mut description = Description::default();
@@ -206,6 +204,18 @@ fn unreadable(name: &HeaderName) -> Fault {
 /// Whether a comma-separated value has `token` among its members.
 fn mentions(value: &[u8], token: &str) -> bool {
     value.split(|byte| *byte == b',').any(|member| member.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+}
+
+/// Whether a `Cache-Control` keeps shared caches out.
+pub(super) fn is_private(value: &[u8]) -> bool {
+    (mentions(value, "private") || mentions(value, "no-store")) && !is_shared(value)
+}
+
+/// Whether a `Cache-Control` lets shared caches keep what needed a token.
+pub(super) fn is_shared(value: &[u8]) -> bool {
+    let lower = value.to_ascii_lowercase();
+    let mut members = lower.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+    members.any(|member| member == b"public" || member.starts_with(b"s-maxage"))
 }
 
 fn date(headers: &HeaderMap, name: &HeaderName) -> Option<SystemTime> {
@@ -325,6 +335,8 @@ mod tests {
         assert!(read("content-type", "text/plain").is_ok());
         assert_eq!(read("content-encoding", "gzip, AWS-Chunked"), Err(415));
         assert_eq!(read("cache-control", "max-age=1, Public"), Err(400));
+        assert_eq!(read("cache-control", "S-MaxAge=9"), Err(400));
+        assert!(read("cache-control", "max-age=1").is_ok());
         assert_eq!(read("x-amz-meta-sealward-x", "1"), Err(400));
     }
 }

@@ -130,7 +130,8 @@ impl Drop for Line {
                 )
             };
         }
-        if *status >= 500 {
+        // A handler that panicked, and one whose client left, both never said a status.
+        if *status >= 500 || std::thread::panicking() {
             write!(error);
         } else {
             write!(info);

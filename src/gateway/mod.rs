@@ -23,7 +23,7 @@ use crate::{
     http::{Body, Connection, Pace, RequestId, problem},
     identity::{self, Action, Caller, Link, TokenStore},
     metrics::Metrics,
-    objects::{ObjectKey, Objects},
+    objects::{ObjectKey, Objects, WriteCondition},
 };
 
 mod answer;
@@ -132,13 +132,13 @@ impl Inner {
         {
             return Err(Fault::new(Kind::ExpectationFailed, "the only expectation met here is 100-continue"));
         }
+        let query = Query::parse(request.uri().query())?;
+        let caller = self.caller(&request, &route, &rest, &query).await?;
+        line.called_by(&caller);
         if request.method() == Method::OPTIONS {
             let allow = if rest.is_empty() { COLLECTION_METHODS } else { OBJECT_METHODS };
             return Ok(answer::allow(allow));
         }
-        let query = Query::parse(request.uri().query())?;
-        let caller = self.caller(&request, &route, &rest, &query).await?;
-        line.called_by(&caller);
         if rest.is_empty() {
             self.collection(request, &route, &query, &caller, line).await
         } else {
@@ -198,6 +198,14 @@ impl Inner {
                 query.allow(&[])?;
                 caller.require(Action::Delete, class)?;
                 let condition = head::write_condition(request.headers())?;
+                match &condition {
+                    WriteCondition::None => {}
+                    WriteCondition::Absent => {
+                        return Err(Fault::bad_request("If-None-Match makes no sense of a removal; use If-Match"));
+                    }
+                    // Whether a condition holds tells what stands there.
+                    _ => caller.require(Action::Read, class)?,
+                }
                 objects.delete(key, &condition).await?;
                 Ok(answer::no_content())
             }

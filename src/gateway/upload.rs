@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{
     answer,
     arriving::Arriving,
-    bodies::{FormFile, Raw},
+    bodies::{FORM_AHEAD, FormFile, Raw},
     head,
     line::Line,
     path,
@@ -21,6 +21,9 @@ use crate::{
     identity::{Action, Caller},
     objects::{Description, ObjectKey, Objects, Plaintext, Promises, Receipt, Upload, WriteCondition},
 };
+
+/// Memory for a form before its file: its head, and the piece of body that is at hand.
+const FORM_MEMORY: u64 = FORM_AHEAD as u64 + (128 << 10);
 
 /// `PUT` of a named object.
 ///
@@ -47,6 +50,7 @@ pub(super) async fn put(
         promises: head::promises(request.headers())?,
         length: request.body().size_hint().exact(),
         body: Box::new(Raw::new(request.into_body(), pace)),
+        place: None,
     };
     let receipt = objects.put(upload).await?;
     // Who may not read isn't told whether something stood there.
@@ -73,7 +77,7 @@ pub(super) async fn post(
     let key = ObjectKey::new(&Uuid::now_v7().hyphenated().to_string(), &class.prefix)?;
     line.named(key.as_str());
     let upload = match form_boundary(request.headers())? {
-        Some(boundary) => form(key, request, pace, boundary).await?,
+        Some(boundary) => form(&route.objects, key, request, pace, boundary).await?,
         None => Upload {
             key,
             description: head::description(request.headers(), class.allow_public_cache)?,
@@ -82,6 +86,7 @@ pub(super) async fn post(
             promises: head::promises(request.headers())?,
             length: request.body().size_hint().exact(),
             body: Box::new(Raw::new(request.into_body(), pace)),
+            place: None,
         },
     };
     let receipt = route.objects.put(upload).await?;
@@ -92,7 +97,13 @@ pub(super) async fn post(
 }
 
 /// The one file of a form, with the name and type its part has.
-async fn form(key: ObjectKey, request: Request<Arriving>, pace: Pace, boundary: String) -> Result<Upload, Fault> {
+async fn form(
+    objects: &Arc<Objects>,
+    key: ObjectKey,
+    request: Request<Arriving>,
+    pace: Pace,
+    boundary: String,
+) -> Result<Upload, Fault> {
     let promises = head::promises(request.headers())?;
     if !promises.now.is_empty() || !promises.late.is_empty() {
         return Err(Fault::bad_request("a digest of a whole form says nothing of its file: use PUT, or POST it raw"));
@@ -103,6 +114,8 @@ async fn form(key: ObjectKey, request: Request<Arriving>, pace: Pace, boundary: 
             description.take(name.as_str(), value.as_bytes())?;
         }
     }
+    // Its head is read before the upload begins: not without a place and memory.
+    let place = Some(objects.admit(FORM_MEMORY).await?);
     let file = FormFile::find(request.into_body(), pace, boundary).await?;
     if let Some(content_type) = file.content_type() {
         description.set("content-type", content_type);
@@ -111,7 +124,8 @@ async fn form(key: ObjectKey, request: Request<Arriving>, pace: Pace, boundary: 
         description.set("content-disposition", disposition(name));
     }
     let body: Box<dyn Plaintext> = Box::new(file);
-    Ok(Upload { key, description, condition: WriteCondition::None, promises: Promises::default(), length: None, body })
+    let (condition, promises) = (WriteCondition::None, Promises::default());
+    Ok(Upload { key, description, condition, promises, length: None, body, place })
 }
 
 /// What no upload here may have.

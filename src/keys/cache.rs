@@ -146,6 +146,11 @@ impl DataKeys {
         })
     }
 
+    /// How long an unwrapped key is kept; what is derived from one is kept no longer.
+    pub fn unwrapped_age(&self) -> Duration {
+        self.bounds.unwrapped_age
+    }
+
     /// Forgets what is past its bounds; called now and then, so that a key's time
     /// ends whether or not anybody asks.
     pub fn sweep(&self) {

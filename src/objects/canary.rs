@@ -51,13 +51,12 @@ impl Objects {
         proof.map_err(|(step, what)| failed(step)(what)).and(removed)
     }
 
-    /// Asks the store for a name that isn't there: whether it answers at all.
+    /// Asks the store whether it is there.
     ///
     /// # Errors
     /// Whatever the store says instead.
     pub async fn probe(&self) -> Result<(), Fault> {
-        let name = self.name_of(&ObjectKey::reserved("probe"));
-        self.store.stat(&name).await.map(|_| ()).map_err(super::fault_of)
+        self.store.probe().await.map_err(super::fault_of)
     }
 
     async fn prove_canary(self: &Arc<Self>, key: &ObjectKey, text: &str) -> Result<(), (&'static str, String)> {
@@ -110,6 +109,7 @@ fn upload(key: &ObjectKey, text: &str) -> Upload {
         condition: WriteCondition::None,
         promises: Promises::default(),
         length: Some(text.len() as u64),
+        place: None,
         body: Box::new(Pieces(VecDeque::from([Bytes::copy_from_slice(text.as_bytes())]))),
     }
 }

@@ -166,13 +166,7 @@ impl Objects {
             // Replaced between two requests of ours: once more, from the start.
             answer = self.try_read(key, wanted).await;
         }
-        let answer = answer.map_err(|stop| match stop {
-            Stop::Moved => Fault::unavailable(
-                "the object is being replaced faster than it can be read; try again",
-                Duration::from_secs(1),
-            ),
-            Stop::Fault(fault) => fault,
-        });
+        let answer = answer.map_err(Stop::fault);
         if let Err(fault) = &answer {
             self.note(fault);
         }
@@ -396,11 +390,10 @@ impl Frames {
         let idle = self.objects.bounds.send_idle;
         let mut pieces = first;
         loop {
-            match send.send_timeout(Ok(pieces), idle).await {
+            match send.send_timeout(Ok(pieces), self.patience()).await {
                 Ok(()) => {}
                 Err(mpsc::error::SendTimeoutError::Closed(_)) => return self.ended("aborted"),
-                // What the connection still holds unsent, the connection's own
-                // deadline ends.
+                // Who takes nothing is cut by the connection's own deadline long before.
                 Err(mpsc::error::SendTimeoutError::Timeout(_)) => return self.ended("stalled"),
             }
             if self.next > self.last {
@@ -409,7 +402,8 @@ impl Frames {
             // Others may hold the memory for as long as a stalled client may.
             match self.chunk(idle * 2).await {
                 Ok(next) => pieces = next,
-                Err(fault) => {
+                Err(stop) => {
+                    let fault = stop.fault();
                     self.objects.note(&fault);
                     tracing::error!(class = self.objects.class.name, %fault, "a download was cut short");
                     // The receiver is gone only if the client is.
@@ -420,13 +414,23 @@ impl Frames {
         }
     }
 
+    /// How long the chunk before may take to go out: what is slow but goes on is not
+    /// cut, and what doesn't keep the least rate is.
+    fn patience(&self) -> Duration {
+        let chunk = CHUNK as u64 + self.verified.opener.layout().stride();
+        match self.objects.bounds.min_rate {
+            0 => Duration::from_secs(24 * 3600),
+            rate => self.objects.bounds.send_idle + Duration::from_secs(chunk / rate),
+        }
+    }
+
     fn ended(&self, outcome: &str) {
         self.objects.count_download(outcome);
     }
 
     /// The next chunk's wanted plaintext, verified. A body of the store that
     /// breaks is taken up again where the chunk began, under the same entity tag.
-    async fn chunk(&mut self, wait: Duration) -> Result<VecDeque<Bytes>, Fault> {
+    async fn chunk(&mut self, wait: Duration) -> Result<VecDeque<Bytes>, Stop> {
         let (layout, extent) = (self.verified.opener.layout(), self.verified.extent);
         let room = CHUNK.min(self.objects.bounds.budget.total() / 64) as u64;
         let most = (room / layout.stride()).max(1);
@@ -438,7 +442,7 @@ impl Frames {
         loop {
             match self.source.fill(&mut buffer, usize::try_from(want).unwrap_or(usize::MAX)).await {
                 Ok(filled) if filled as u64 == want => break,
-                Ok(_) => return Err(damaged(Damage::new(Tamper::Length, "the store's body ends early"))),
+                Ok(_) => return Err(damaged(Damage::new(Tamper::Length, "the store's body ends early")).into()),
                 Err(Failure::Unavailable(detail)) if self.resumes < RESUMES => {
                     self.resumes += 1;
                     tracing::warn!(detail, resumes = self.resumes, "the store's body broke; taking it up again");
@@ -450,13 +454,13 @@ impl Frames {
                     };
                     let span = Span::Part { start, length: end - start };
                     let pin = Some(&self.verified.stat.etag);
-                    self.source = self.objects.store.read(&self.name, span, pin).await.map_err(fault_of)?.source;
+                    self.source = self.objects.store.read(&self.name, span, pin).await.map_err(moved)?.source;
                     buffer.clear();
                 }
-                Err(failure) => return Err(fault_of(failure)),
+                Err(failure) => return Err(fault_of(failure).into()),
             }
         }
-        self.open(buffer, regular, with_final)
+        Ok(self.open(buffer, regular, with_final)?)
     }
 
     /// Verifies every frame of `buffer`, then gives out what is wanted of them.
@@ -513,6 +517,18 @@ enum Stop {
     /// The object is no longer the one that was begun with.
     Moved,
     Fault(Fault),
+}
+
+impl Stop {
+    fn fault(self) -> Fault {
+        match self {
+            Self::Moved => Fault::unavailable(
+                "the object is being replaced faster than it can be read; try again",
+                Duration::from_secs(1),
+            ),
+            Self::Fault(fault) => fault,
+        }
+    }
 }
 
 impl From<Fault> for Stop {

@@ -44,7 +44,7 @@ pub use download::{Answer, Chunks, Found, IfRange, RangeSpec, Wanted};
 pub use list::{Entry, Listing};
 pub use name::{MAX_NAME, ObjectKey};
 pub use preconditions::{ETagList, Preconditions, Verdict};
-pub use upload::{Plaintext, Receipt, Upload, WriteCondition};
+pub use upload::{Place, Plaintext, Receipt, Upload, WriteCondition};
 
 /// One class at work.
 pub struct Objects {
@@ -70,6 +70,8 @@ pub struct Bounds {
     pub max_part: u64,
     /// How long a download waits for a client that takes nothing.
     pub send_idle: Duration,
+    /// The least that a client is expected to take, in bytes a second; 0 for nothing.
+    pub min_rate: u64,
     /// Uploads at once.
     pub uploads: Slots,
 }
@@ -78,6 +80,8 @@ pub struct Bounds {
 #[derive(Clone, Debug)]
 pub struct Slots {
     free: Arc<Semaphore>,
+    /// Places in the line for a free one: as many again.
+    line: Arc<Semaphore>,
     total: u32,
 }
 
@@ -85,13 +89,19 @@ impl Slots {
     /// `total` slots.
     pub fn new(total: usize) -> Self {
         let total = u32::try_from(total).unwrap_or(u32::MAX >> 4);
-        Self { free: Arc::new(Semaphore::new(total as usize)), total }
+        let semaphore = || Arc::new(Semaphore::new(total as usize));
+        Self { free: semaphore(), line: semaphore(), total }
     }
 
     /// Returns once no upload is under way, and lets none begin.
     pub async fn drained(&self) {
         // The semaphore is never closed: an error can't come, and would mean the same.
         let _all = self.free.acquire_many(self.total).await;
+    }
+
+    /// A place in the line, if it isn't full.
+    fn wait(&self) -> Option<tokio::sync::SemaphorePermit<'_>> {
+        self.line.try_acquire().ok()
     }
 
     /// Uploads under way.
@@ -103,7 +113,7 @@ impl Slots {
 impl Objects {
     /// `class`, resting in `store`, under `keys`.
     pub fn new(class: Class, store: Arc<dyn Store>, keys: Arc<DataKeys>, bounds: Bounds, metrics: Metrics) -> Self {
-        let verified = verified::Cache::new();
+        let verified = verified::Cache::new(keys.unwrapped_age());
         Self { class, store, keys, bounds, verified, header_guess: AtomicUsize::new(1024), metrics }
     }
 
@@ -182,6 +192,8 @@ fn key_fault(failure: &crate::keys::KeyFailure) -> Fault {
 /// A time as people and programs write it, in UTC, to the second.
 fn rfc3339(time: std::time::SystemTime) -> String {
     use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+    // A store's clock may say anything; nothing is older than 1970 or newer than now.
+    let time = time.clamp(std::time::UNIX_EPOCH, std::time::SystemTime::now());
     let time = OffsetDateTime::from(time).replace_nanosecond(0).unwrap_or(OffsetDateTime::UNIX_EPOCH);
     time.format(&Rfc3339).unwrap_or_default()
 }

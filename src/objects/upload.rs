@@ -49,6 +49,15 @@ pub struct Upload {
     pub length: Option<u64>,
     /// The bytes.
     pub body: Box<dyn Plaintext>,
+    /// The place it has already, where something of the body had to be read first.
+    pub place: Option<Place>,
+}
+
+/// One of the uploads that may be under way, and the memory for what is read before
+/// the upload begins.
+pub struct Place {
+    slot: OwnedSemaphorePermit,
+    _memory: Option<Buffer>,
 }
 
 /// What must hold of what stands under a name before it is written or removed.
@@ -111,11 +120,10 @@ impl Objects {
     /// # Errors
     /// 400 for a broken promise or name, 412, 413, 503, 504 when the outcome
     /// couldn't be learnt, 507.
-    pub async fn put(self: &Arc<Self>, upload: Upload) -> Result<Receipt, Fault> {
-        let slot = Arc::clone(&self.bounds.uploads.free).acquire_owned();
-        let Ok(Ok(slot)) = tokio::time::timeout(self.bounds.buffer_wait, slot).await else {
-            self.metrics.buffer_waits.with_label_values(&["no_slot"]).inc();
-            return Err(Fault::unavailable("too many uploads are under way; try again", Duration::from_secs(5)));
+    pub async fn put(self: &Arc<Self>, mut upload: Upload) -> Result<Receipt, Fault> {
+        let Place { slot, .. } = match upload.place.take() {
+            Some(place) => place,
+            None => self.admit(0).await?,
         };
         let objects = Arc::clone(self);
         let begun = Begun::new(self, slot);
@@ -125,6 +133,24 @@ impl Objects {
             receipt
         });
         task.await.unwrap_or_else(|error| Err(Fault::internal(format!("an upload's task ended: {error}"))))
+    }
+
+    /// A place for an upload, waited for in line, with `memory` bytes of the budget
+    /// for what has to be read before it begins.
+    ///
+    /// # Errors
+    /// 503 when none comes free in time, or as many wait already as there are places.
+    pub async fn admit(&self, memory: u64) -> Result<Place, Fault> {
+        let full = || {
+            self.metrics.buffer_waits.with_label_values(&["no_place"]).inc();
+            Fault::unavailable("too many uploads are under way; try again", Duration::from_secs(5))
+        };
+        let uploads = &self.bounds.uploads;
+        let Some(_waiting) = uploads.wait() else { return Err(full()) };
+        let slot = Arc::clone(&uploads.free).acquire_owned();
+        let Ok(Ok(slot)) = tokio::time::timeout(self.bounds.buffer_wait, slot).await else { return Err(full()) };
+        let memory = if memory == 0 { None } else { Some(self.buffer_within(memory, self.bounds.buffer_wait).await?) };
+        Ok(Place { slot, _memory: memory })
     }
 
     async fn seal(&self, mut upload: Upload) -> Result<Receipt, Fault> {

@@ -12,7 +12,7 @@ use crate::{
 
 /// Headers and proved lengths kept for warm ranges.
 const ENTRIES: u64 = 4096;
-/// How long one is kept: no longer than an unwrapped key.
+/// How long one is kept at most; and no longer than an unwrapped key.
 const AGE: Duration = Duration::from_secs(300);
 
 /// An object whose header, binding and metadata were verified.
@@ -38,8 +38,8 @@ impl Verified {
 pub(super) struct Cache(moka::sync::Cache<String, Arc<Verified>>);
 
 impl Cache {
-    pub(super) fn new() -> Self {
-        Self(moka::sync::Cache::builder().max_capacity(ENTRIES).time_to_live(AGE).build())
+    pub(super) fn new(unwrapped_age: Duration) -> Self {
+        Self(moka::sync::Cache::builder().max_capacity(ENTRIES).time_to_live(AGE.min(unwrapped_age)).build())
     }
 
     pub(super) fn find(&self, name: &str) -> Option<Arc<Verified>> {

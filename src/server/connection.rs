@@ -40,12 +40,14 @@ const HTTP1_BUFFER: usize = 128 << 10;
 /// Header fields of one request.
 const HTTP1_FIELDS: usize = 128;
 /// Requests at once on one HTTP/2 connection.
-const HTTP2_STREAMS: u32 = 128;
-/// What a peer may send ahead, in bytes: on one stream, and on all of a connection
-/// together. The first bounds the speed of an upload over a long way, the second
-/// what one connection can make us hold.
-const HTTP2_STREAM_WINDOW: u32 = 512 << 10;
-const HTTP2_CONNECTION_WINDOW: u32 = 1 << 20;
+const HTTP2_STREAMS: u32 = 100;
+/// What a peer may send ahead on one stream, in bytes: bounds the speed of an
+/// upload over a long way, and what one stream can make us hold.
+const HTTP2_STREAM_WINDOW: u32 = 256 << 10;
+/// The same for all streams of a connection together. Uploads that wait in line for
+/// memory leave their bytes unread: were this less than the sum of their windows,
+/// they would starve those that have memory, and those would never give it back.
+const HTTP2_CONNECTION_WINDOW: u32 = HTTP2_STREAMS * HTTP2_STREAM_WINDOW;
 /// The largest frame we take; bytes.
 const HTTP2_FRAME: u32 = 64 << 10;
 /// What one stream's answer may have waiting, in bytes.

@@ -231,9 +231,18 @@ fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), BindError> {
 }
 
 /// Small frames go out at once; what is large fills segments by itself.
+/// What a socket may hold that isn't sent yet, in bytes. Without it a slow reader has
+/// to take megabytes before the socket counts as writable again, and looks like one
+/// that takes nothing.
+const UNSENT: u32 = 256 << 10;
+
 fn nodelay(socket: &TcpStream) {
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%error, "no TCP_NODELAY");
+    }
+    #[cfg(any(target_os = "linux", target_os = "macos"))]
+    if let Err(error) = socket2::SockRef::from(socket).set_tcp_notsent_lowat(UNSENT) {
+        tracing::debug!(%error, "no TCP_NOTSENT_LOWAT");
     }
 }
 

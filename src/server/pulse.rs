@@ -199,6 +199,11 @@ impl Pulse {
 }
 
 impl Ticket {
+    /// Whether the connection speaks HTTP/2.
+    pub(super) fn is_http2(&self) -> bool {
+        self.pulse.protocol == Protocol::Http2
+    }
+
     /// A piece of the answer was handed over: the next one is asked for when the peer has room.
     pub(super) fn handed_over(&self) {
         if self.pulse.protocol == Protocol::Http2 {

@@ -38,11 +38,31 @@ pub(super) struct Door<S> {
     pub(super) pulse: Arc<Pulse>,
 }
 
+/// What HTTP/2 is handed at a time, in bytes: what a peer must take of one stream
+/// within `send_idle_timeout`.
+const PIECE: usize = 256 << 10;
+
 /// A body that keeps its request under way until it has ended.
 #[derive(Debug)]
 pub(super) struct Counted {
     body: Body,
-    ticket: Ticket,
+    ticket: Arc<Ticket>,
+    /// What is left of the body's own piece.
+    rest: Bytes,
+}
+
+/// A piece of an answer that HTTP/2 keeps until the stream's window lets it go, which
+/// is the peer's to say. The body is dropped before its last piece has gone: the
+/// request is under way, and holds memory, until the piece is let go too.
+struct Held {
+    piece: Bytes,
+    _ticket: Arc<Ticket>,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.piece
+    }
 }
 
 /// Runs HTTP/2's streams, each counting as its connection still being open.
@@ -104,10 +124,10 @@ impl<S: Handler> hyper::service::Service<Request<Incoming>> for Door<S> {
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        let ticket = self.pulse.begin();
+        let ticket = Arc::new(self.pulse.begin());
         request.extensions_mut().insert(self.connection.clone());
         let answer = self.service.clone().oneshot(request);
-        Box::pin(async move { Ok(answer.await?.map(|body| Counted { body, ticket })) })
+        Box::pin(async move { Ok(answer.await?.map(|body| Counted { body, ticket, rest: Bytes::new() })) })
     }
 }
 
@@ -117,17 +137,36 @@ impl http_body::Body for Counted {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.ticket.asked();
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if self.rest.is_empty() {
+            let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+            match frame {
+                Some(Ok(frame)) if self.ticket.is_http2() && frame.is_data() => {
+                    self.rest = frame.into_data().unwrap_or_default();
+                }
+                frame => {
+                    self.ticket.handed_over();
+                    return Poll::Ready(frame);
+                }
+            }
+        }
+        let next = self.rest.len().min(PIECE);
+        let piece = self.rest.split_to(next);
         self.ticket.handed_over();
-        Poll::Ready(frame)
+        let held = Held { piece, _ticket: Arc::clone(&self.ticket) };
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_owner(held)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (mut hint, rest) = (self.body.size_hint(), self.rest.len() as u64);
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper.saturating_add(rest));
+        }
+        hint.set_lower(hint.lower().saturating_add(rest));
+        hint
     }
 }
 

@@ -37,6 +37,9 @@ pub trait Store: Send + Sync + 'static {
     /// Removes what stands under `name`. [`Failure::NotFound`] when nothing does.
     async fn delete(&self, name: &str, condition: &Condition) -> Result<(), Failure>;
 
+    /// Whether the store is there and takes writes, as far as can be told cheaply.
+    async fn probe(&self) -> Result<(), Failure>;
+
     /// Up to `limit` names that begin with `prefix` and sort after `after`, in
     /// the order of their bytes.
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Page, Failure>;

@@ -18,6 +18,7 @@ struct Dev {
 
 impl Dev {
     fn start(folder: &Path) -> Self {
+        #[allow(clippy::zombie_processes)] // the value that holds it waits when dropped
         let mut child = sealward()
             .args(["dev", "--bind", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data-dir"])
             .arg(folder)

@@ -36,7 +36,7 @@ async fn rubbish_in_place_of_a_certificate_changes_nothing() {
     let server = site.serve_text(&seldom());
     let served = Http1::open(&site, &server).await.leaf();
     let good = fs::read(site.path("tls/cert.pem")).expect("reads");
-    let series = format!("sealward_certificate_loads_total{{name=\"127.0.0.1:0\",outcome=\"refused\"}}");
+    let series = "sealward_certificate_loads_total{name=\"127.0.0.1:0\",outcome=\"refused\"}";
     let mut refused = 0.0;
     for rubbish in [&b"rubbish"[..], b"", &good[..good.len() / 2]] {
         fs::write(site.path("tls/cert.pem"), rubbish).expect("writes");
@@ -44,9 +44,9 @@ async fn rubbish_in_place_of_a_certificate_changes_nothing() {
         // A file that may still be written to gets a second look before it is refused.
         eventually("the refusal is counted", || {
             server.signal("HUP");
-            server.metric(&series) >= refused
+            server.metric(series) >= refused
         });
-        refused = server.metric(&series);
+        refused = server.metric(series);
         assert_eq!(Http1::open(&site, &server).await.leaf(), served);
         assert_eq!(site.get(&server, "nothing").status, 404);
     }

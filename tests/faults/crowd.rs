@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 
 use crate::{
-    clients::{Http1, MIB, assert_later, await_calm, used},
+    clients::{Http1, Http2, MIB, assert_later, await_calm, send, used},
     support::{Site, eventually, files_below, pattern},
 };
 
@@ -109,4 +109,24 @@ async fn who_waits_in_line_is_served_when_memory_returns() {
     assert_eq!(answers.await, [201; HELD]);
     await_calm(&server);
     assert_eq!(site.get(&server, "held-63").body, bytes);
+}
+
+/// Streams that wait in line leave their bytes unread in the connection's one
+/// window: it must be large enough for those that hold memory all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_on_one_connection_do_not_starve_each_other() {
+    let site = Site::new();
+    let server = site.serve("", "[limits]\nbuffer_memory = \"32MiB\"\n");
+    let bytes = pattern(2 * MIB);
+    let mut client = Http2::open(&site, &server).await;
+    let mut running = Vec::new();
+    for number in 0..64 {
+        let (answer, mut body) = client.begin(&format!("k-{number}"), bytes.len(), b"").await;
+        let bytes = bytes.clone();
+        running.push(async move {
+            send(&mut body, &bytes, true).await;
+            answer.await.expect("an answer").status().as_u16()
+        });
+    }
+    assert_eq!(join_all(running).await, [201; 64]);
 }

@@ -90,3 +90,21 @@ async fn who_leaves_during_a_download_gives_its_memory_back() {
     await_calm(&server);
     assert_eq!(server.metric("sealward_downloads_total{class=\"records\",outcome=\"aborted\"}"), 3.0);
 }
+
+/// An answer before the body's end, to a client that isn't done sending: on both
+/// protocols it arrives, and isn't lost behind a reset.
+#[test]
+fn an_early_refusal_reaches_who_still_sends() {
+    let site = Site::new();
+    let server = site.serve("", "");
+    let large = site.path("large");
+    std::fs::write(&large, pattern(2 * MIB)).expect("writes");
+    for protocol in ["--http1.1", "--http2"] {
+        for round in 0..10 {
+            let answer = site.curl_bare([protocol, "-T", large.to_str().expect("is text"), &server.url("k")]);
+            assert_eq!(answer.status, 401, "{protocol}, round {round}: {answer:?}");
+            assert_eq!(answer.header("content-type"), "application/problem+json");
+        }
+    }
+    nothing_left(&site, &server);
+}

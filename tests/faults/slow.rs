@@ -99,3 +99,45 @@ async fn a_reader_that_takes_nothing_is_let_go() {
     drop(body);
     assert_eq!(site.get(&server, "large").body.len(), 64 * MIB, "others are served");
 }
+
+/// A chunk takes longer than `send_idle_timeout` here, and the socket's buffers
+/// hold megabytes: neither makes a reader that never pauses one that takes nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_reader_that_goes_on_is_served() {
+    const PIECE: usize = 16 << 10;
+    const PAUSE: Duration = Duration::from_millis(50);
+    let site = Site::new();
+    let server = site.serve("", "[limits]\nsend_idle_timeout = \"3s\"\n");
+    let bytes = pattern(5 * MIB);
+    site.put(&server, "slow", &bytes);
+
+    let http1 = async {
+        let mut client = Http1::open(&site, &server).await;
+        client.head("GET", "slow", "").await;
+        assert_eq!(client.answer().await.0, 200);
+        let mut got = Vec::new();
+        while got.len() < bytes.len() {
+            got.extend(client.read(PIECE).await);
+            tokio::time::sleep(PAUSE).await;
+        }
+        assert!(got == bytes, "HTTP/1.1: other bytes");
+    };
+    let http2 = async {
+        let mut client = Http2::open(&site, &server).await;
+        let mut body = client.get("slow").await;
+        let (mut got, mut taken) = (Vec::new(), 0);
+        while let Some(piece) = body.data().await {
+            let piece = piece.expect("is not cut");
+            got.extend_from_slice(&piece);
+            // Room is given back in halves of the window, as browsers do.
+            taken += piece.len();
+            if taken >= 2 * PIECE {
+                body.flow_control().release_capacity(std::mem::take(&mut taken)).expect("is released");
+                tokio::time::sleep(2 * PAUSE).await;
+            }
+        }
+        assert!(got == bytes, "HTTP/2: other bytes");
+    };
+    tokio::join!(http1, http2);
+    await_calm(&server);
+}

@@ -64,6 +64,7 @@ impl Bench {
         let bounds = Bounds {
             budget: Budget::new(64 << 20),
             buffer_wait: Duration::from_secs(5),
+            min_rate: 0,
             max_part: 8 << 20,
             send_idle: Duration::from_secs(5),
             uploads: Slots::new(4),

@@ -182,6 +182,16 @@ impl Store for FsStore {
         .await
     }
 
+    async fn probe(&self) -> Result<(), Failure> {
+        let disk = Arc::clone(&self.disk);
+        // A folder that is gone, or was mounted over, can't take the file back.
+        match timed(&self.metrics, "probe", hop(move || disk::Temp::create(&disk).map(drop))).await {
+            // What is full still serves what it holds.
+            Err(Failure::NoSpace) => Ok(()),
+            outcome => outcome,
+        }
+    }
+
     async fn stat(&self, name: &str) -> Result<Option<Stat>, Failure> {
         let found = timed(&self.metrics, "stat", async {
             let place = Place::of(name)?;

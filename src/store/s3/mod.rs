@@ -175,6 +175,12 @@ impl Store for S3Store {
         upload::begin(&self.0, target).await
     }
 
+    async fn probe(&self) -> Result<(), Failure> {
+        self.0.open()?;
+        // A name that isn't there: whether the bucket answers, and lets us ask.
+        self.0.stat(".sealward/probe").await.map(drop)
+    }
+
     async fn stat(&self, name: &str) -> Result<Option<Stat>, Failure> {
         self.0.stat(name).await
     }
