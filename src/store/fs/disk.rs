@@ -18,6 +18,12 @@ use super::{
 };
 use crate::fault::Tamper;
 
+/// What failures call an object's files: by no path, which tells the object's name.
+pub(super) const MESSAGE: &str = "the message file";
+pub(super) const SIDECAR: &str = "its sidecar";
+pub(super) const FOLDER: &str = "a folder of the object";
+const UPLOAD: &str = "an unfinished upload's file";
+
 /// An open folder.
 pub(super) struct Disk {
     /// The folder, as an absolute path.
@@ -73,9 +79,9 @@ impl Disk {
             path.push(folder);
             match fs::symlink_metadata(&path) {
                 Ok(found) if found.is_dir() => {}
-                Ok(found) if found.is_symlink() => return Err(link(&path)),
+                Ok(found) if found.is_symlink() => return Err(link()),
                 Ok(_) => return Err(Failure::NotFound),
-                Err(error) => return Err(failure("look at", &path, &error)),
+                Err(error) => return Err(failure("look at", FOLDER, &error)),
             }
         }
         Ok(path)
@@ -91,9 +97,9 @@ impl Disk {
             let found = match fs::symlink_metadata(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     match DirBuilder::new().mode(0o700).create(&path) {
-                        Ok(()) => sync_folder(&parent).map_err(|error| failure("sync", &parent, &error))?,
+                        Ok(()) => sync_folder(&parent).map_err(|error| failure("sync", FOLDER, &error))?,
                         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                        Err(error) => return Err(failure("make", &path, &error)),
+                        Err(error) => return Err(failure("make", FOLDER, &error)),
                     }
                     fs::symlink_metadata(&path)
                 }
@@ -101,9 +107,9 @@ impl Disk {
             };
             match found {
                 Ok(found) if found.is_dir() => {}
-                Ok(found) if found.is_symlink() => return Err(link(&path)),
-                Ok(_) => return Err(Failure::Other(format!("{} is in the way of a folder", path.display()))),
-                Err(error) => return Err(failure("look at", &path, &error)),
+                Ok(found) if found.is_symlink() => return Err(link()),
+                Ok(_) => return Err(Failure::Other(format!("something is in the way of {FOLDER}"))),
+                Err(error) => return Err(failure("look at", FOLDER, &error)),
             }
         }
         Ok(path)
@@ -142,7 +148,7 @@ impl Temp {
             .mode(0o600)
             .open(&path)
             // NotFound would read as "no such object"; here the store itself is gone.
-            .map_err(|error| gone(failure("make", &path, &error)))?;
+            .map_err(|error| gone(failure("make", UPLOAD, &error)))?;
         Ok(Self { file, path, there: AtomicBool::new(true), _disk: Arc::clone(disk) })
     }
 
@@ -193,7 +199,7 @@ impl Temp {
 
     fn fail(&self, tried: &str, error: &io::Error) -> Failure {
         self.remove();
-        gone(failure(tried, &self.path, error))
+        gone(failure(tried, UPLOAD, error))
     }
 }
 
@@ -222,9 +228,10 @@ pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// What an error of the system means to whoever uses the store.
-pub(super) fn failure(tried: &str, path: &Path, error: &io::Error) -> Failure {
-    let detail = || format!("could not {tried} {}: {error}", path.display());
+/// What an error of the system with `what` means to whoever uses the store. The
+/// text is for the log, which may not be told names: `what` is a kind of file.
+pub(super) fn failure(tried: &str, what: &'static str, error: &io::Error) -> Failure {
+    let detail = || format!("could not {tried} {what}: {error}");
     match error.kind() {
         io::ErrorKind::NotFound => Failure::NotFound,
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Failure::NoSpace,
@@ -249,6 +256,6 @@ pub(super) fn gone(failure: Failure) -> Failure {
     }
 }
 
-fn link(path: &Path) -> Failure {
-    Failure::Damaged(Tamper::Foreign, format!("{} is a link; the store follows none", path.display()))
+fn link() -> Failure {
+    Failure::Damaged(Tamper::Foreign, format!("{FOLDER} is a link; the store follows none"))
 }

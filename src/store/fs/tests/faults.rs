@@ -87,9 +87,64 @@ async fn damage_is_said_and_can_be_replaced() {
     is(failure(put(&store, "c/b", 3, b"").await), Tamper::Foreign);
 }
 
+/// Logs may not be told names, and what a failure says goes there.
+#[tokio::test]
+async fn no_failure_tells_a_name() {
+    const NAME: &str = "mark-1/mark-2/mark-3";
+    let (folder, store) = fresh();
+    let inner = folder.path().join("mark-1/mark-2");
+    let (message_at, meta_at) = (inner.join("mark-3.sealed"), inner.join(format!("mark-3.{}.meta", etag(1).0)));
+    let mut told = Vec::new();
+    let mut hears = |failure: Failure| {
+        let words = format!("{failure} {failure:?}");
+        assert!(!words.contains("mark-"), "{words}");
+        told.push(failure);
+    };
+    let read = || async { failure(store.read(NAME, Span::Whole, None).await) };
+    put(&store, NAME, 1, b"").await.expect("put");
+    let (whole, text) = (fs::read(&message_at).expect("a message"), fs::read(&meta_at).expect("a sidecar"));
+    for damage in [&b"{"[..], &[b' '; 2 << 20]] {
+        fs::write(&meta_at, damage).expect("written");
+        hears(read().await);
+    }
+    fs::remove_file(&meta_at).expect("removed");
+    hears(read().await);
+    fs::create_dir(&meta_at).expect("made");
+    hears(read().await);
+    hears(failure(put(&store, NAME, 1, b"").await));
+    fs::remove_dir(&meta_at).expect("removed");
+    fs::write(&meta_at, text).expect("written");
+    for foreign in [&b"short"[..], &[b'x'; 100], &[&[2, 4, 0x79][..], &[0; 100]].concat()] {
+        fs::write(&message_at, foreign).expect("written");
+        hears(read().await);
+    }
+    fs::remove_file(&message_at).expect("removed");
+    fs::create_dir_all(message_at.join("x")).expect("made");
+    hears(read().await);
+    hears(failure(store.delete(NAME, &Condition::None).await));
+    hears(failure(put(&store, NAME, 2, b"").await));
+    fs::remove_dir_all(&message_at).expect("removed");
+    symlink("mark-4", &message_at).expect("made");
+    hears(read().await);
+    fs::remove_file(&message_at).expect("removed");
+    fs::write(&message_at, whole).expect("written");
+    fs::rename(folder.path().join("mark-1"), folder.path().join("mark-5")).expect("moved");
+    symlink("mark-5", folder.path().join("mark-1")).expect("made");
+    hears(read().await);
+    hears(failure(put(&store, NAME, 3, b"").await));
+    hears(failure(store.list("mark-1/", None, 1).await));
+    fs::remove_file(folder.path().join("mark-1")).expect("removed");
+    fs::write(folder.path().join("mark-1"), "in the way").expect("written");
+    hears(failure(put(&store, NAME, 3, b"").await));
+    hears(failure(store.read(&"mark-".repeat(300), Span::Whole, None).await));
+    fs::remove_dir_all(folder.path()).expect("removed");
+    hears(failure(put(&store, NAME, 3, b"").await));
+    assert!(told.iter().all(|failure| *failure != Failure::NotFound), "{told:?}");
+}
+
 #[test]
 fn errors_of_the_system_have_meanings() {
-    let meaning = |code| disk::failure("write", Path::new("file"), &io::Error::from_raw_os_error(code));
+    let meaning = |code| disk::failure("write", "file", &io::Error::from_raw_os_error(code));
     assert_eq!(meaning(libc::ENOSPC), Failure::NoSpace);
     assert_eq!(meaning(libc::EDQUOT), Failure::NoSpace);
     assert_eq!(meaning(libc::ENOENT), Failure::NotFound);
