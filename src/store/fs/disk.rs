@@ -2,12 +2,13 @@
 //! the system's errors mean.
 
 use std::{
+    collections::HashMap,
     fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError},
     io,
     os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -31,6 +32,9 @@ pub(super) struct Disk {
     /// Where files are before they are visible.
     pub(super) uploads: PathBuf,
     next: AtomicU64,
+    /// Folders that are being made, each with how many are at it: they may be
+    /// there and not yet last.
+    making: Mutex<HashMap<PathBuf, usize>>,
     _lock: File,
 }
 
@@ -68,7 +72,7 @@ impl Disk {
         if fs::symlink_metadata(own.join("LOCK")).is_ok() {
             return Err(OpenError::CaseBlind { root });
         }
-        Ok(Self { root, uploads, next: AtomicU64::new(0), _lock: lock })
+        Ok(Self { root, uploads, next: AtomicU64::new(0), making: Mutex::default(), _lock: lock })
     }
 
     /// The folder of `folders` if all of it is there, [`Failure::NotFound`] if
@@ -96,23 +100,53 @@ impl Disk {
             path.push(folder);
             let found = match fs::symlink_metadata(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    match DirBuilder::new().mode(0o700).create(&path) {
-                        Ok(()) => sync_folder(&parent).map_err(|error| failure("sync", FOLDER, &error))?,
-                        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                        Err(error) => return Err(failure("make", FOLDER, &error)),
-                    }
+                    self.make(&parent, &path)?;
                     fs::symlink_metadata(&path)
                 }
                 found => found,
             };
             match found {
-                Ok(found) if found.is_dir() => {}
+                // Whoever makes it just now may not have come to the sync.
+                Ok(found) if found.is_dir() => {
+                    if self.making().contains_key(&path) {
+                        sync_folder(&parent).map_err(|error| failure("sync", FOLDER, &error))?;
+                    }
+                }
                 Ok(found) if found.is_symlink() => return Err(link()),
                 Ok(_) => return Err(Failure::Other(format!("something is in the way of {FOLDER}"))),
                 Err(error) => return Err(failure("look at", FOLDER, &error)),
             }
         }
         Ok(path)
+    }
+
+    /// Makes `path`, unless another was faster, and makes it last. A failed sync
+    /// leaves the folder noted, so that the next to find it syncs again.
+    fn make(&self, parent: &Path, path: &Path) -> Result<(), Failure> {
+        *self.making().entry(path.to_owned()).or_default() += 1;
+        match DirBuilder::new().mode(0o700).create(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                self.made(path);
+                return Err(failure("make", FOLDER, &error));
+            }
+            _ => sync_folder(parent).map_err(|error| failure("sync", FOLDER, &error))?,
+        }
+        self.made(path);
+        Ok(())
+    }
+
+    fn made(&self, path: &Path) {
+        let mut making = self.making();
+        if let Some(count) = making.get_mut(path) {
+            *count -= 1;
+            if *count == 0 {
+                making.remove(path);
+            }
+        }
+    }
+
+    pub(super) fn making(&self) -> MutexGuard<'_, HashMap<PathBuf, usize>> {
+        self.making.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Removes the place's folders from the innermost up to the first that isn't
@@ -223,8 +257,16 @@ pub(super) fn open_plain(path: &Path) -> io::Result<Option<(File, Metadata)>> {
     Ok(found.is_file().then_some((file, found)))
 }
 
+#[cfg(test)]
+thread_local! {
+    /// The folders this thread synced, each with how many entries it had then.
+    pub(super) static SYNCED: std::cell::RefCell<Vec<(PathBuf, usize)>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
 /// Makes a folder's entries last.
 pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
+    #[cfg(test)]
+    SYNCED.with_borrow_mut(|synced| synced.push((path.to_owned(), fs::read_dir(path).map_or(0, Iterator::count))));
     File::open(path)?.sync_all()
 }
 

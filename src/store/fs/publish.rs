@@ -100,7 +100,7 @@ impl Ready {
                 done => Some(done),
             })
             .unwrap_or(Err(Failure::Conflict))?;
-        if let Err(failure) = self.place_message(&folder, current) {
+        if let Err(failure) = self.place_message(&folder) {
             // The same message put again shares its sidecar with the first.
             if *current != Current::Message(self.id) {
                 let _ = fs::remove_file(folder.join(&name));
@@ -121,12 +121,10 @@ impl Ready {
         Ok(folder)
     }
 
-    fn place_message(&self, folder: &Path, current: &Current) -> Result<(), Failure> {
-        // What is replaced was acknowledged: a crash must not leave the new
-        // message there without its sidecar, in whatever order the disk writes.
-        if *current != Current::Nothing {
-            sync_folder(folder).map_err(|error| gone(failure("sync", FOLDER, &error)))?;
-        }
+    fn place_message(&self, folder: &Path) -> Result<(), Failure> {
+        // A crash must not leave the message there without its sidecar, in
+        // whatever order the disk writes.
+        sync_folder(folder).map_err(|error| gone(failure("sync", FOLDER, &error)))?;
         let path = folder.join(self.place.message());
         self.message.rename(&path).map_err(|error| gone(failure("publish", MESSAGE, &error)))
     }

@@ -143,6 +143,38 @@ async fn no_failure_tells_a_name() {
 }
 
 #[test]
+fn a_folder_that_another_makes_is_synced_too() {
+    let (_folder, store) = fresh();
+    let path = store.disk.root.join("c");
+    let synced = || disk::SYNCED.take().into_iter().map(|(path, _)| path).collect::<Vec<_>>();
+    let make = || store.disk.make_folder(&["c".into()]).expect("makes");
+    make();
+    assert_eq!(synced(), [store.disk.root.clone()]);
+    make();
+    assert_eq!(synced(), [Path::new(""); 0], "it lasts already");
+    // The other has made it, and waits for its sync.
+    store.disk.making().insert(path, 1);
+    make();
+    assert_eq!(synced(), [store.disk.root.clone()]);
+}
+
+#[test]
+fn a_sidecar_lasts_before_its_message_is_there() {
+    let (_folder, store) = fresh();
+    for n in [1, 2] {
+        let draft = Draft::new(&store.disk, Place::of("a").expect("a place"), target("a", n)).expect("a draft");
+        draft.temp.write(&message(n, b""), 0).expect("writes");
+        let ready = draft.ready().expect("ready");
+        disk::SYNCED.take();
+        let before = files(&store.disk.root).len();
+        ready.publish().expect("publishes");
+        let counts: Vec<usize> = disk::SYNCED.take().into_iter().map(|(_, entries)| entries).collect();
+        let replaced = usize::from(n > 1);
+        assert_eq!(counts, [before + 1, before + 2 - replaced], "with the sidecar, then with both");
+    }
+}
+
+#[test]
 fn errors_of_the_system_have_meanings() {
     let meaning = |code| disk::failure("write", "file", &io::Error::from_raw_os_error(code));
     assert_eq!(meaning(libc::ENOSPC), Failure::NoSpace);
