@@ -159,10 +159,9 @@ impl Keyring {
         KeyringError::NoSuchKey(name.to_owned(), self.keys.iter().map(WrappingKey::id).collect())
     }
 
-    fn wrap(&self, index: usize, context: &EncryptionContext) -> Result<Generated, KeyFailure> {
-        let broken = |error: &dyn fmt::Display| KeyFailure::Broken(error.to_string());
-        let wrapping = &self.keys[index];
-        let id = wrapping.id();
+    /// Counts one wrap under key `index`.
+    fn count(&self, index: usize) -> Result<(), KeyFailure> {
+        let id = self.keys[index].id();
         self.wraps.take(&id).map_err(|error| match error {
             WrapError::Spent => KeyFailure::Broken(format!(
                 "key `{id}` has wrapped {MAX_WRAPS} data keys, all that its ivs are good for: \
@@ -171,7 +170,13 @@ impl Keyring {
             WrapError::Io(error) => {
                 KeyFailure::Broken(format!("the count of wraps at {}: {error}", self.wraps.path().display()))
             }
-        })?;
+        })
+    }
+
+    /// A fresh data key under key `index`, for which one wrap was counted.
+    fn wrap(&self, index: usize, context: &EncryptionContext) -> Result<Generated, KeyFailure> {
+        let broken = |error: &dyn fmt::Display| KeyFailure::Broken(error.to_string());
+        let wrapping = &self.keys[index];
         let key = Key256::random().map_err(|error| broken(&error))?;
         let iv: [u8; IV_LEN] = random_array().map_err(|error| broken(&error))?;
         let aad = context.encode().map_err(|error| broken(&error))?;
@@ -187,7 +192,11 @@ impl Keyring {
         }
         let info = [wrapping.info_prefix().as_slice(), &iv].concat();
         let provider = wrapping.namespace.clone().into_bytes();
-        Ok(Generated { key, encrypted: vec![EncryptedDataKey { provider, info, ciphertext }], name: id })
+        Ok(Generated {
+            key,
+            encrypted: vec![EncryptedDataKey { provider, info, ciphertext }],
+            name: wrapping.name.clone(),
+        })
     }
 
     fn unwrap(&self, data_key: &EncryptedDataKey, context: &EncryptionContext) -> Result<Key256, KeyFailure> {
@@ -208,7 +217,15 @@ impl Keyring {
 #[async_trait]
 impl KeyProvider for LocalKeys {
     async fn generate(&self, context: &EncryptionContext) -> Result<Generated, KeyFailure> {
-        self.seal_key(context)
+        let (keyring, index) = (&self.keyring, self.write);
+        if !keyring.wraps.take_reserved(&keyring.keys[index].id()) {
+            let keyring = Arc::clone(keyring);
+            // It waits for the disk, and perhaps for another process.
+            tokio::task::spawn_blocking(move || keyring.count(index)).await.unwrap_or_else(|error| {
+                Err(KeyFailure::Unavailable(format!("a count of wraps ended early: {error}")))
+            })?;
+        }
+        keyring.wrap(index, context)
     }
 
     fn recognise(&self, data_key: &EncryptedDataKey) -> Option<&str> {
@@ -231,9 +248,8 @@ impl LocalKeys {
     /// # Errors
     /// [`KeyFailure::Broken`] when the key is spent or its count can't be kept.
     pub fn seal_key(&self, context: &EncryptionContext) -> Result<Generated, KeyFailure> {
-        let mut fresh = self.keyring.wrap(self.write, context)?;
-        fresh.name.clone_from(&self.keyring.keys[self.write].name);
-        Ok(fresh)
+        self.keyring.count(self.write)?;
+        self.keyring.wrap(self.write, context)
     }
 
     /// The first data key that opens, without a runtime.

@@ -63,6 +63,21 @@ fn what_is_no_keyring_is_refused_without_showing_a_key() {
     }
 }
 
+/// On a runtime of one thread, which a wait inside `generate` would stop.
+#[tokio::test]
+async fn a_wait_for_the_count_holds_no_worker() {
+    let (folder, ring) = keyring(KEY_A);
+    let view = ring.expect("a keyring").view(None, None).expect("a view");
+    let held = std::fs::File::open(folder.path()).expect("a folder");
+    held.lock().expect("locks");
+    let context = context("c");
+    let mut generated = view.generate(&context);
+    let soon = Duration::from_millis(50);
+    tokio::time::timeout(soon, &mut generated).await.map(drop).expect_err("another process counts");
+    held.unlock().expect("unlocks");
+    assert_eq!(generated.await.expect("generates").name, "a");
+}
+
 /// A provider whose calls wait for leave, and can be made to fail.
 struct Gate {
     inner: LocalKeys,
