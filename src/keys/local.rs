@@ -80,17 +80,13 @@ impl Keyring {
         }
         let bytes = Zeroizing::new(std::fs::read(path).map_err(io)?);
         // serde_json's message could quote a value, which here may be a key.
-        let file: File = serde_json::from_slice(&bytes).map_err(|error| {
+        let entries = entries(&bytes).map_err(|error| {
             content(format!(
                 "line {}, column {}: not {{\"namespace\", \"name\", \"wrapping_key\"}} or a list of such",
                 error.line(),
                 error.column()
             ))
         })?;
-        let entries = match file {
-            File::One(entry) => vec![entry],
-            File::Several(entries) => entries,
-        };
         let mut keys: Vec<WrappingKey> = Vec::with_capacity(entries.len());
         for entry in entries {
             let key = WrappingKey::new(&entry).map_err(|what| content(format!("key `{}`: {what}", entry.name)))?;
@@ -118,7 +114,7 @@ impl Keyring {
         let entry = Entry {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
-            wrapping_key: STANDARD.encode(key.expose()),
+            wrapping_key: KeyText(STANDARD.encode(key.expose())),
         };
         let text = Zeroizing::new(serde_json::to_vec_pretty(&entry).map_err(|error| io(error.into()))?);
         let mut options = std::fs::OpenOptions::new();
@@ -278,7 +274,7 @@ impl WrappingKey {
                 return Err(what);
             }
         }
-        let bytes = Zeroizing::new(STANDARD.decode(&entry.wrapping_key).map_err(|_| "`wrapping_key` isn't base64")?);
+        let bytes = Zeroizing::new(STANDARD.decode(&entry.wrapping_key.0).map_err(|_| "`wrapping_key` isn't base64")?);
         let key = UnboundKey::new(&AES_256_GCM, &bytes).map_err(|_| "`wrapping_key` isn't base64 of 32 bytes")?;
         Ok(Self { namespace: entry.namespace.clone(), name: entry.name.clone(), cipher: LessSafeKey::new(key) })
     }
@@ -335,11 +331,13 @@ impl fmt::Display for KeyringError {
 
 impl std::error::Error for KeyringError {}
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum File {
-    One(Entry),
-    Several(Vec<Entry>),
+/// One entry or a list. Told apart by the first byte: serde's untagged enums
+/// would keep every value, keys too, in a buffer that nobody wipes.
+fn entries(text: &[u8]) -> serde_json::Result<Vec<Entry>> {
+    if text.trim_ascii_start().first() == Some(&b'[') {
+        return serde_json::from_slice(text);
+    }
+    Ok(vec![serde_json::from_slice(text)?])
 }
 
 #[derive(Deserialize, Serialize)]
@@ -347,11 +345,16 @@ enum File {
 struct Entry {
     namespace: String,
     name: String,
-    wrapping_key: String,
+    wrapping_key: KeyText,
 }
 
-impl Drop for Entry {
+/// Wiped with its owner, also where the rest of its entry isn't one.
+#[derive(Deserialize, Serialize)]
+#[serde(transparent)]
+struct KeyText(String);
+
+impl Drop for KeyText {
     fn drop(&mut self) {
-        self.wrapping_key.zeroize();
+        self.0.zeroize();
     }
 }
