@@ -103,7 +103,7 @@ async fn no_failure_tells_a_name() {
     let read = || async { failure(store.read(NAME, Span::Whole, None).await) };
     put(&store, NAME, 1, b"").await.expect("put");
     let (whole, text) = (fs::read(&message_at).expect("a message"), fs::read(&meta_at).expect("a sidecar"));
-    for damage in [&b"{"[..], &[b' '; 2 << 20]] {
+    for damage in [b"{".to_vec(), vec![b' '; 2 << 20]] {
         fs::write(&meta_at, damage).expect("written");
         hears(read().await);
     }
@@ -146,16 +146,16 @@ async fn no_failure_tells_a_name() {
 fn a_folder_that_another_makes_is_synced_too() {
     let (_folder, store) = fresh();
     let path = store.disk.root.join("c");
-    let synced = || disk::SYNCED.take().into_iter().map(|(path, _)| path).collect::<Vec<_>>();
+    let synced = || disk::SYNCED.take().iter().filter(|(path, _)| *path == store.disk.root).count();
     let make = || store.disk.make_folder(&["c".into()]).expect("makes");
     make();
-    assert_eq!(synced(), [store.disk.root.clone()]);
+    assert_eq!(synced(), 1);
     make();
-    assert_eq!(synced(), [Path::new(""); 0], "it lasts already");
+    assert_eq!(synced(), 0, "it lasts already");
     // The other has made it, and waits for its sync.
     store.disk.making().insert(path, 1);
     make();
-    assert_eq!(synced(), [store.disk.root.clone()]);
+    assert_eq!(synced(), 1);
 }
 
 #[test]
