@@ -1,4 +1,4 @@
-//! Replaces small files whole.
+//! Replaces small files whole, and keeps their owner and mode.
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},
