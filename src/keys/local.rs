@@ -80,17 +80,13 @@ impl Keyring {
         }
         let bytes = Zeroizing::new(std::fs::read(path).map_err(io)?);
         // serde_json's message could quote a value, which here may be a key.
-        let file: File = serde_json::from_slice(&bytes).map_err(|error| {
+        let entries = entries(&bytes).map_err(|error| {
             content(format!(
                 "line {}, column {}: not {{\"namespace\", \"name\", \"wrapping_key\"}} or a list of such",
                 error.line(),
                 error.column()
             ))
         })?;
-        let entries = match file {
-            File::One(entry) => vec![entry],
-            File::Several(entries) => entries,
-        };
         let mut keys: Vec<WrappingKey> = Vec::with_capacity(entries.len());
         for entry in entries {
             let key = WrappingKey::new(&entry).map_err(|what| content(format!("key `{}`: {what}", entry.name)))?;
@@ -118,7 +114,7 @@ impl Keyring {
         let entry = Entry {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
-            wrapping_key: STANDARD.encode(key.expose()),
+            wrapping_key: KeyText(STANDARD.encode(key.expose())),
         };
         let text = Zeroizing::new(serde_json::to_vec_pretty(&entry).map_err(|error| io(error.into()))?);
         let mut options = std::fs::OpenOptions::new();
@@ -159,10 +155,9 @@ impl Keyring {
         KeyringError::NoSuchKey(name.to_owned(), self.keys.iter().map(WrappingKey::id).collect())
     }
 
-    fn wrap(&self, index: usize, context: &EncryptionContext) -> Result<Generated, KeyFailure> {
-        let broken = |error: &dyn fmt::Display| KeyFailure::Broken(error.to_string());
-        let wrapping = &self.keys[index];
-        let id = wrapping.id();
+    /// Counts one wrap under key `index`.
+    fn count(&self, index: usize) -> Result<(), KeyFailure> {
+        let id = self.keys[index].id();
         self.wraps.take(&id).map_err(|error| match error {
             WrapError::Spent => KeyFailure::Broken(format!(
                 "key `{id}` has wrapped {MAX_WRAPS} data keys, all that its ivs are good for: \
@@ -171,7 +166,13 @@ impl Keyring {
             WrapError::Io(error) => {
                 KeyFailure::Broken(format!("the count of wraps at {}: {error}", self.wraps.path().display()))
             }
-        })?;
+        })
+    }
+
+    /// A fresh data key under key `index`, for which one wrap was counted.
+    fn wrap(&self, index: usize, context: &EncryptionContext) -> Result<Generated, KeyFailure> {
+        let broken = |error: &dyn fmt::Display| KeyFailure::Broken(error.to_string());
+        let wrapping = &self.keys[index];
         let key = Key256::random().map_err(|error| broken(&error))?;
         let iv: [u8; IV_LEN] = random_array().map_err(|error| broken(&error))?;
         let aad = context.encode().map_err(|error| broken(&error))?;
@@ -187,7 +188,11 @@ impl Keyring {
         }
         let info = [wrapping.info_prefix().as_slice(), &iv].concat();
         let provider = wrapping.namespace.clone().into_bytes();
-        Ok(Generated { key, encrypted: vec![EncryptedDataKey { provider, info, ciphertext }], name: id })
+        Ok(Generated {
+            key,
+            encrypted: vec![EncryptedDataKey { provider, info, ciphertext }],
+            name: wrapping.name.clone(),
+        })
     }
 
     fn unwrap(&self, data_key: &EncryptedDataKey, context: &EncryptionContext) -> Result<Key256, KeyFailure> {
@@ -208,7 +213,15 @@ impl Keyring {
 #[async_trait]
 impl KeyProvider for LocalKeys {
     async fn generate(&self, context: &EncryptionContext) -> Result<Generated, KeyFailure> {
-        self.seal_key(context)
+        let (keyring, index) = (&self.keyring, self.write);
+        if !keyring.wraps.take_reserved(&keyring.keys[index].id()) {
+            let keyring = Arc::clone(keyring);
+            // It waits for the disk, and perhaps for another process.
+            tokio::task::spawn_blocking(move || keyring.count(index)).await.unwrap_or_else(|error| {
+                Err(KeyFailure::Unavailable(format!("a count of wraps ended early: {error}")))
+            })?;
+        }
+        keyring.wrap(index, context)
     }
 
     fn recognise(&self, data_key: &EncryptedDataKey) -> Option<&str> {
@@ -231,9 +244,8 @@ impl LocalKeys {
     /// # Errors
     /// [`KeyFailure::Broken`] when the key is spent or its count can't be kept.
     pub fn seal_key(&self, context: &EncryptionContext) -> Result<Generated, KeyFailure> {
-        let mut fresh = self.keyring.wrap(self.write, context)?;
-        fresh.name.clone_from(&self.keyring.keys[self.write].name);
-        Ok(fresh)
+        self.keyring.count(self.write)?;
+        self.keyring.wrap(self.write, context)
     }
 
     /// The first data key that opens, without a runtime.
@@ -262,7 +274,7 @@ impl WrappingKey {
                 return Err(what);
             }
         }
-        let bytes = Zeroizing::new(STANDARD.decode(&entry.wrapping_key).map_err(|_| "`wrapping_key` isn't base64")?);
+        let bytes = Zeroizing::new(STANDARD.decode(&entry.wrapping_key.0).map_err(|_| "`wrapping_key` isn't base64")?);
         let key = UnboundKey::new(&AES_256_GCM, &bytes).map_err(|_| "`wrapping_key` isn't base64 of 32 bytes")?;
         Ok(Self { namespace: entry.namespace.clone(), name: entry.name.clone(), cipher: LessSafeKey::new(key) })
     }
@@ -319,11 +331,13 @@ impl fmt::Display for KeyringError {
 
 impl std::error::Error for KeyringError {}
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum File {
-    One(Entry),
-    Several(Vec<Entry>),
+/// One entry or a list. Told apart by the first byte: serde's untagged enums
+/// would keep every value, keys too, in a buffer that nobody wipes.
+fn entries(text: &[u8]) -> serde_json::Result<Vec<Entry>> {
+    if text.trim_ascii_start().first() == Some(&b'[') {
+        return serde_json::from_slice(text);
+    }
+    Ok(vec![serde_json::from_slice(text)?])
 }
 
 #[derive(Deserialize, Serialize)]
@@ -331,11 +345,16 @@ enum File {
 struct Entry {
     namespace: String,
     name: String,
-    wrapping_key: String,
+    wrapping_key: KeyText,
 }
 
-impl Drop for Entry {
+/// Wiped with its owner, also where the rest of its entry isn't one.
+#[derive(Deserialize, Serialize)]
+#[serde(transparent)]
+struct KeyText(String);
+
+impl Drop for KeyText {
     fn drop(&mut self) {
-        self.wrapping_key.zeroize();
+        self.0.zeroize();
     }
 }
