@@ -11,6 +11,7 @@ use std::{
 use tempfile::NamedTempFile;
 
 use super::Failure;
+use crate::replace::folder;
 
 /// Prints a line for people and pipes. A reader that has gone is no failure of ours.
 pub(super) fn say(words: &str) {
@@ -82,7 +83,7 @@ impl Input {
 
 /// What is written: a file that appears only when it is whole, or standard output.
 pub(super) enum Output {
-    File(BufWriter<NamedTempFile>, PathBuf),
+    File(BufWriter<Unseen>, PathBuf),
     Standard(io::StdoutLock<'static>),
 }
 
@@ -94,10 +95,8 @@ impl Output {
         if path.is_dir() {
             return Err(Failure::input(format!("{} is a folder; name a file", path.display())));
         }
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        // Beside where it will stand, so that the last step is a rename.
-        let file =
-            NamedTempFile::new_in(folder).map_err(|error| Failure::input(format!("{}: {error}", folder.display())))?;
+        let folder = folder(path);
+        let file = Unseen::new_in(folder).map_err(|error| Failure::input(format!("{}: {error}", folder.display())))?;
         Ok(Self::File(BufWriter::new(file), path.to_owned()))
     }
 
@@ -115,11 +114,92 @@ impl Output {
             Self::File(file, path) => {
                 let fail = |error: io::Error| Failure::new(format!("{}: {error}", path.display()));
                 let file = file.into_inner().map_err(|error| fail(error.into_error()))?;
-                file.as_file().sync_all().map_err(fail)?;
-                file.persist(&path).map_err(|error| fail(error.error))?;
-                Ok(())
+                file.appear(&path).map_err(fail)
             }
             Self::Standard(mut out) => out.flush().map_err(|error| Failure::new(format!("standard output: {error}"))),
         }
+    }
+}
+
+/// A file that isn't visible yet. It is in the folder where it will stand, so that
+/// the last step is a link or a rename. Where it has no name, a process that is
+/// killed leaves nothing of it; where the system has no such files, it has a
+/// temporary one, which goes with the process only if that ends by itself.
+pub(super) enum Unseen {
+    #[cfg(target_os = "linux")]
+    Nameless(File),
+    Named(NamedTempFile),
+}
+
+impl Unseen {
+    fn new_in(folder: &Path) -> io::Result<Self> {
+        #[cfg(target_os = "linux")]
+        if let Some(file) = nameless::create(folder) {
+            return Ok(Self::Nameless(file));
+        }
+        NamedTempFile::new_in(folder).map(Self::Named)
+    }
+
+    fn appear(self, path: &Path) -> io::Result<()> {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Nameless(file) => {
+                file.sync_all()?;
+                match nameless::link(&file, path) {
+                    // Only a rename replaces what stands there.
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                        let named = tempfile::Builder::new().make_in(folder(path), |at| nameless::link(&file, at))?;
+                        named.persist(path).map_err(|error| error.error)?;
+                        Ok(())
+                    }
+                    done => done,
+                }
+            }
+            Self::Named(file) => {
+                file.as_file().sync_all()?;
+                file.persist(path).map_err(|error| error.error)?;
+                Ok(())
+            }
+        }
+    }
+
+    fn file(&mut self) -> &mut File {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Nameless(file) => file,
+            Self::Named(file) => file.as_file_mut(),
+        }
+    }
+}
+
+impl Write for Unseen {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file().flush()
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod nameless {
+    use std::{fs::File, io, os::fd::AsRawFd as _, path::Path};
+
+    use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, open};
+
+    /// By its descriptor, which is how such a file is linked without privileges.
+    const DESCRIPTORS: &str = "/proc/self/fd";
+
+    /// `None` where the file system has no nameless files, or they could not be named.
+    pub(super) fn create(folder: &Path) -> Option<File> {
+        let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+        let file = open(folder, flags, Mode::RUSR | Mode::WUSR).ok()?;
+        Path::new(DESCRIPTORS).is_dir().then(|| file.into())
+    }
+
+    pub(super) fn link(file: &File, path: &Path) -> io::Result<()> {
+        let own = format!("{DESCRIPTORS}/{}", file.as_raw_fd());
+        Ok(linkat(CWD, own, CWD, path, AtFlags::SYMLINK_FOLLOW)?)
     }
 }

@@ -8,7 +8,7 @@ use std::{
     fmt, fs,
     io::{self, Write as _},
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -19,11 +19,14 @@ use zeroize::Zeroizing;
 use super::{Grant, Token, TokenRecord, TokenStore, token::TokenKey};
 use crate::{
     fault::Fault,
+    replace::replace,
     secret::{Key256, SecretText},
 };
 
 /// How old the list in memory may be before the file is looked at again.
 const FRESH: Duration = Duration::from_secs(1);
+/// How long the last good list stands in for one that can't be read.
+const GRACE: Duration = Duration::from_secs(30);
 /// The largest list read, in bytes.
 const MAX_FILE: u64 = 16 << 20;
 
@@ -31,6 +34,14 @@ const MAX_FILE: u64 = 16 << 20;
 pub struct TokenFile {
     path: PathBuf,
     key: TokenKey,
+    followed: Arc<Followed>,
+    /// Held by the one that looks at the file; the others wait for what it finds.
+    looking: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// The list as it was when it was last looked at.
+struct Followed {
+    path: PathBuf,
     known: Mutex<Known>,
 }
 
@@ -38,6 +49,10 @@ struct Known {
     tokens: HashMap<String, TokenRecord>,
     state: Option<FileState>,
     looked: Instant,
+    /// Since when the file can't be read.
+    failing: Option<Instant>,
+    /// Whether that has lasted so long that no token is known.
+    closed: bool,
 }
 
 /// What tells one state of the file from another without reading it.
@@ -72,8 +87,9 @@ impl TokenFile {
         let key = read_key(&key_path(path), create)?;
         let state = state_of(path).map_err(|error| TokenFileError::Io(path.to_owned(), error))?;
         let tokens = read(path)?;
-        let known = Known { tokens, state, looked: Instant::now() };
-        Ok(Self { path: path.to_owned(), key, known: Mutex::new(known) })
+        let known = Known { tokens, state, looked: Instant::now(), failing: None, closed: false };
+        let followed = Followed { path: path.to_owned(), known: Mutex::new(known) };
+        Ok(Self { path: path.to_owned(), key, followed: Arc::new(followed), looking: Arc::default() })
     }
 
     /// Makes a token called `name`, good for `lifetime` or for ever. The token is
@@ -123,7 +139,10 @@ impl TokenFile {
     /// Whether `text` is a token of this file that is good now.
     pub fn knows(&self, text: &str) -> bool {
         let Some(token) = Token::parse(text) else { return false };
-        self.look_up(token.id()).is_some_and(|record| {
+        if self.followed.due() {
+            self.followed.look();
+        }
+        self.followed.record(token.id()).is_some_and(|record| {
             self.key.matches(&token, &record) && record.expires.is_none_or(|expires| expires > super::unix_now())
         })
     }
@@ -151,41 +170,79 @@ impl TokenFile {
         let mut list = List { tokens: tokens.into_values().collect() };
         list.tokens.sort_by(|a, b| a.name.cmp(&b.name));
         let text = serde_json::to_vec_pretty(&list).map_err(|error| io(error.into()))?;
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
-        file.write_all(&text).and_then(|()| file.as_file().sync_all()).map_err(io)?;
-        file.persist(&self.path).map_err(|error| io(error.error))?;
-        fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)
+        // It keeps its owner and mode: a server under another user must see it.
+        replace(&self.path, &text).map_err(io)
+    }
+}
+
+impl Followed {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The record under `id`, from a list no older than [`FRESH`]. A list that
-    /// can't be read leaves the last good one in force, and says so in the log.
-    fn look_up(&self, id: &str) -> Option<TokenRecord> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.looked.elapsed() >= FRESH {
-            known.looked = Instant::now();
-            match state_of(&self.path) {
-                Ok(state) if state == known.state => {}
-                Ok(state) => match read(&self.path) {
-                    Ok(tokens) => {
-                        known.tokens = tokens;
-                        known.state = state;
-                    }
-                    Err(error) => tracing::error!(%error, "the tokens can't be read again; the last good ones stay"),
-                },
-                Err(error) => {
-                    tracing::error!(path = %self.path.display(), %error, "the tokens can't be looked at");
+    /// Whether the list is older than [`FRESH`].
+    fn due(&self) -> bool {
+        self.known().looked.elapsed() >= FRESH
+    }
+
+    fn record(&self, id: &str) -> Option<TokenRecord> {
+        let known = self.known();
+        if known.closed { None } else { known.tokens.get(id).cloned() }
+    }
+
+    /// Looks at the file, and reads it if it changed; that blocks. One that can't
+    /// be read leaves the last good list in force for [`GRACE`], and then none.
+    fn look(&self) {
+        let before = self.known().state;
+        let found = state_of(&self.path).map_err(|error| TokenFileError::Io(self.path.clone(), error));
+        let found =
+            found.and_then(
+                |state| if state == before { Ok(None) } else { read(&self.path).map(|list| Some((state, list))) },
+            );
+        let mut known = self.known();
+        known.looked = Instant::now();
+        match found {
+            Ok(changed) => {
+                if let Some((state, tokens)) = changed {
+                    (known.state, known.tokens) = (state, tokens);
+                }
+                if known.failing.take().is_some() {
+                    tracing::info!(path = %self.path.display(), "the tokens can be read again");
+                }
+                known.closed = false;
+            }
+            Err(error) => {
+                let since = *known.failing.get_or_insert_with(|| {
+                    let grace = GRACE.as_secs();
+                    tracing::error!(%error, "the tokens can't be read; the last good ones stay for {grace} s");
+                    Instant::now()
+                });
+                if !known.closed && since.elapsed() >= GRACE {
+                    known.closed = true;
+                    tracing::error!(%error, "the tokens can't be read still: none is known until they can");
                 }
             }
         }
-        known.tokens.get(id).cloned()
     }
 }
 
 #[async_trait]
 impl TokenStore for TokenFile {
     async fn find(&self, id: &str) -> Result<Option<TokenRecord>, Fault> {
-        Ok(self.look_up(id))
+        if self.followed.due() {
+            let looking = Arc::clone(&self.looking).lock_owned().await;
+            if self.followed.due() {
+                let followed = Arc::clone(&self.followed);
+                // The guard goes along: where this caller has gone, the look goes on.
+                let look = move || {
+                    followed.look();
+                    drop(looking);
+                };
+                let looked = tokio::task::spawn_blocking(look).await;
+                looked.map_err(|error| Fault::internal(format!("a look at the tokens ended early: {error}")))?;
+            }
+        }
+        Ok(self.followed.record(id))
     }
 
     fn key(&self) -> &TokenKey {
@@ -272,5 +329,77 @@ fn read_key(path: &Path, create: bool) -> Result<TokenKey, TokenFileError> {
             Ok(TokenKey::new(&key))
         }
         Err(error) => Err(io(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+
+    use super::*;
+
+    fn token(file: &TokenFile, name: &str) -> (SecretText, String) {
+        let text = file.issue(name, Grant::default(), None).expect("issues");
+        let id = Token::parse(text.expose()).expect("a token").id().to_owned();
+        (text, id)
+    }
+
+    fn ago(age: Duration) -> Instant {
+        Instant::now().checked_sub(age).expect("the machine ran so long")
+    }
+
+    #[test]
+    fn a_changed_list_keeps_its_owner_and_mode() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("tokens.json");
+        let file = TokenFile::open(&path, true).expect("opens");
+        token(&file, "a");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("sets");
+        // Another's, where this process may give it away.
+        let _ = std::os::unix::fs::chown(&path, Some(65_534), Some(65_534));
+        let of = || fs::metadata(&path).map(|found| (found.uid(), found.gid(), found.mode())).expect("is there");
+        let before = of();
+        token(&file, "b");
+        file.revoke("a").expect("revokes");
+        assert_eq!(of(), before);
+    }
+
+    #[tokio::test]
+    async fn a_list_that_stays_unreadable_knows_no_token() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("tokens.json");
+        let (_, id) = token(&TokenFile::open(&path, true).expect("opens"), "a");
+        let file = TokenFile::open(&path, false).expect("opens");
+        let whole = fs::read(&path).expect("reads");
+        let due = || file.followed.known().looked = ago(FRESH);
+        fs::write(&path, "{").expect("writes");
+        due();
+        assert!(file.find(&id).await.expect("answers").is_some(), "the last good list stays for a while");
+        file.followed.known().failing = Some(ago(GRACE));
+        due();
+        assert!(file.find(&id).await.expect("answers").is_none(), "and no longer");
+        assert!(file.find(&id).await.expect("answers").is_none(), "also between two looks");
+        fs::write(&path, whole).expect("writes");
+        due();
+        assert!(file.find(&id).await.expect("answers").is_some(), "until it can be read");
+    }
+
+    /// On a runtime of one thread, which a wait inside `find` would stop.
+    #[tokio::test]
+    async fn a_slow_look_holds_no_worker() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("tokens.json");
+        let (_, id) = token(&TokenFile::open(&path, true).expect("opens"), "a");
+        let file = TokenFile::open(&path, false).expect("opens");
+        // A pipe stands for a file system that doesn't answer.
+        fs::remove_file(&path).expect("removes");
+        let made = std::process::Command::new("mkfifo").arg(&path).status().expect("runs");
+        assert!(made.success());
+        file.followed.known().looked = ago(FRESH);
+        let mut find = file.find(&id);
+        tokio::time::timeout(Duration::from_millis(50), &mut find).await.expect_err("it waits for the file");
+        // Opening waits for the other end, which has nothing to say.
+        drop(fs::OpenOptions::new().write(true).open(&path).expect("opens"));
+        assert!(find.await.expect("answers").is_some(), "an empty list is none: the last good one stays");
     }
 }

@@ -81,17 +81,13 @@ impl Keyring {
         }
         let bytes = Zeroizing::new(std::fs::read(path).map_err(io)?);
         // serde_json's message could quote a value, which here may be a key.
-        let file: File = serde_json::from_slice(&bytes).map_err(|error| {
+        let entries = entries(&bytes).map_err(|error| {
             content(format!(
                 "line {}, column {}: not {{\"namespace\", \"name\", \"wrapping_key\"}} or a list of such",
                 error.line(),
                 error.column()
             ))
         })?;
-        let entries = match file {
-            File::One(entry) => vec![entry],
-            File::Several(entries) => entries,
-        };
         let mut keys: Vec<WrappingKey> = Vec::with_capacity(entries.len());
         for entry in entries {
             let key = WrappingKey::new(&entry).map_err(|what| content(format!("key `{}`: {what}", entry.name)))?;
@@ -119,7 +115,7 @@ impl Keyring {
         let entry = Entry {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
-            wrapping_key: STANDARD.encode(key.expose()),
+            wrapping_key: KeyText(STANDARD.encode(key.expose())),
         };
         let text = Zeroizing::new(serde_json::to_vec_pretty(&entry).map_err(|error| io(error.into()))?);
         let mut options = std::fs::OpenOptions::new();
@@ -167,11 +163,9 @@ impl Keyring {
         KeyringError::NoSuchKey(name.to_owned(), self.keys.iter().map(WrappingKey::id).collect())
     }
 
-    /// Wraps `key` under the ring's key `index`.
-    fn wrap(&self, index: usize, key: &Key256, aad: &[u8]) -> Result<EncryptedDataKey, KeyFailure> {
-        let broken = |error: &dyn fmt::Display| KeyFailure::Broken(error.to_string());
-        let wrapping = &self.keys[index];
-        let id = wrapping.id();
+    /// Counts one wrap under key `index`.
+    fn count(&self, index: usize) -> Result<(), KeyFailure> {
+        let id = self.keys[index].id();
         self.wraps.take(&id).map_err(|error| match error {
             WrapError::Spent => KeyFailure::Broken(format!(
                 "key `{id}` has wrapped {MAX_WRAPS} data keys, all that its ivs are good for: \
@@ -180,7 +174,13 @@ impl Keyring {
             WrapError::Io(error) => {
                 KeyFailure::Broken(format!("the count of wraps at {}: {error}", self.wraps.path().display()))
             }
-        })?;
+        })
+    }
+
+    /// Wraps `key` under the ring's key `index`, for which one wrap was counted.
+    fn wrap(&self, index: usize, key: &Key256, aad: &[u8]) -> Result<EncryptedDataKey, KeyFailure> {
+        let broken = |error: &dyn fmt::Display| KeyFailure::Broken(error.to_string());
+        let wrapping = &self.keys[index];
         let iv: [u8; IV_LEN] = random_array().map_err(|error| broken(&error))?;
         let mut ciphertext = key.expose().to_vec();
         let sealed =
@@ -211,7 +211,17 @@ impl Keyring {
 #[async_trait]
 impl KeyProvider for LocalKeys {
     async fn generate(&self, context: &EncryptionContext) -> Result<Generated, KeyFailure> {
-        self.seal_key(context)
+        for index in self.write.iter().copied() {
+            let keyring = Arc::clone(&self.keyring);
+            if keyring.wraps.take_reserved(&keyring.keys[index].id()) {
+                continue;
+            }
+            // It waits for the disk, and perhaps for another process.
+            tokio::task::spawn_blocking(move || keyring.count(index)).await.unwrap_or_else(|error| {
+                Err(KeyFailure::Unavailable(format!("a count of wraps ended early: {error}")))
+            })?;
+        }
+        self.wrapped(context)
     }
 
     fn recognise(&self, data_key: &EncryptedDataKey) -> Option<&str> {
@@ -234,6 +244,14 @@ impl LocalKeys {
     /// # Errors
     /// [`KeyFailure::Broken`] when a key is spent or its count can't be kept.
     pub fn seal_key(&self, context: &EncryptionContext) -> Result<Generated, KeyFailure> {
+        for index in &self.write {
+            self.keyring.count(*index)?;
+        }
+        self.wrapped(context)
+    }
+
+    /// A fresh data key, wrapped under each key that seals; its wraps were counted.
+    fn wrapped(&self, context: &EncryptionContext) -> Result<Generated, KeyFailure> {
         let broken = |error: &dyn fmt::Display| KeyFailure::Broken(error.to_string());
         let key = Key256::random().map_err(|error| broken(&error))?;
         let aad = context.encode().map_err(|error| broken(&error))?;
@@ -254,7 +272,7 @@ impl WrappingKey {
                 return Err(what);
             }
         }
-        let bytes = Zeroizing::new(STANDARD.decode(&entry.wrapping_key).map_err(|_| "`wrapping_key` isn't base64")?);
+        let bytes = Zeroizing::new(STANDARD.decode(&entry.wrapping_key.0).map_err(|_| "`wrapping_key` isn't base64")?);
         let key = UnboundKey::new(&AES_256_GCM, &bytes).map_err(|_| "`wrapping_key` isn't base64 of 32 bytes")?;
         Ok(Self { namespace: entry.namespace.clone(), name: entry.name.clone(), cipher: LessSafeKey::new(key) })
     }
@@ -311,11 +329,13 @@ impl fmt::Display for KeyringError {
 
 impl std::error::Error for KeyringError {}
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum File {
-    One(Entry),
-    Several(Vec<Entry>),
+/// One entry or a list. Told apart by the first byte: serde's untagged enums
+/// would keep every value, keys too, in a buffer that nobody wipes.
+fn entries(text: &[u8]) -> serde_json::Result<Vec<Entry>> {
+    if text.trim_ascii_start().first() == Some(&b'[') {
+        return serde_json::from_slice(text);
+    }
+    Ok(vec![serde_json::from_slice(text)?])
 }
 
 #[derive(Deserialize, Serialize)]
@@ -323,11 +343,16 @@ enum File {
 struct Entry {
     namespace: String,
     name: String,
-    wrapping_key: String,
+    wrapping_key: KeyText,
 }
 
-impl Drop for Entry {
+/// Wiped with its owner, also where the rest of its entry isn't one.
+#[derive(Deserialize, Serialize)]
+#[serde(transparent)]
+struct KeyText(String);
+
+impl Drop for KeyText {
     fn drop(&mut self) {
-        self.wrapping_key.zeroize();
+        self.0.zeroize();
     }
 }

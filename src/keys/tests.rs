@@ -71,6 +71,35 @@ fn what_is_no_keyring_is_refused_without_showing_a_key() {
     }
 }
 
+/// Where the text is parsed straight into what is wiped, its faults have places.
+#[test]
+fn a_fault_in_a_keyring_has_a_place() {
+    let faulty = KEY_A.replace("\"a\"", "\n7");
+    for text in [faulty.clone(), format!("[\n{faulty}]"), format!(" \n[{KEY_A},{faulty}]")] {
+        let (_folder, ring) = keyring(&text);
+        let error = ring.expect_err("no keyring").to_string();
+        let line = text.matches('\n').count() + 1;
+        assert!(error.contains(&format!("line {line}, column 1:")), "{error}");
+    }
+    let (_folder, ring) = keyring(&format!("\n \t{KEY_A}\n"));
+    assert!(ring.is_ok());
+}
+
+/// On a runtime of one thread, which a wait inside `generate` would stop.
+#[tokio::test]
+async fn a_wait_for_the_count_holds_no_worker() {
+    let (folder, ring) = keyring(KEY_A);
+    let view = ring.expect("a keyring").view(None, &[], None).expect("a view");
+    let held = std::fs::File::open(folder.path()).expect("a folder");
+    held.lock().expect("locks");
+    let context = context("c");
+    let mut generated = view.generate(&context);
+    let soon = Duration::from_millis(50);
+    tokio::time::timeout(soon, &mut generated).await.map(drop).expect_err("another process counts");
+    held.unlock().expect("unlocks");
+    assert_eq!(generated.await.expect("generates").name, "a");
+}
+
 /// A provider whose calls wait for leave, and can be made to fail.
 struct Gate {
     inner: LocalKeys,

@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     io::{Read as _, Write as _},
     path::Path,
-    process::Stdio,
+    process::{Command, Stdio},
 };
 
 use crate::{
@@ -59,6 +59,37 @@ fn context_and_frame_length_are_as_asked() {
     assert_eq!((&header["frame_length"], &header["plaintext_length"]), (&4096.into(), &10_000.into()));
     assert!(header["message_id"].is_string());
     run(["seal", "--keyring", text(&keyring), "--context", "none"], b"x").failed(2);
+}
+
+#[test]
+fn open_leaves_no_plaintext_when_it_is_killed() {
+    let site = Site::new();
+    let (keyring, output) = (site.path("keyring.json"), site.path("output"));
+    let whole = sealed(&site, &pattern(8_000_000));
+    let files = || files_below(site.folder.path());
+    for older in [None, Some(b"older")] {
+        if let Some(older) = older {
+            fs::write(&output, older).expect("writes");
+        }
+        let before = files();
+        for signal in ["-INT", "-TERM", "-KILL"] {
+            let mut child = sealward()
+                .args(["open", "--keyring", text(&keyring), "-o", text(&output)])
+                .stdin(Stdio::piped())
+                .spawn()
+                .expect("starts");
+            let mut stdin = child.stdin.take().expect("a pipe");
+            // All but what the pipe holds was read, and most of that written.
+            stdin.write_all(&whole[..6_000_000]).expect("takes it");
+            let id = child.id().to_string();
+            assert!(Command::new("kill").args([signal, &id]).status().expect("runs").success());
+            assert!(!child.wait().expect("ends").success(), "{signal}");
+            assert_eq!(files(), before, "{signal} left something behind");
+        }
+        run(["open", "--keyring", text(&keyring), "-o", text(&output)], &whole).ok();
+        assert!(fs::read(&output).expect("reads") == pattern(8_000_000));
+        assert_eq!(files().len(), before.len() + usize::from(older.is_none()));
+    }
 }
 
 #[test]

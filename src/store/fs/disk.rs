@@ -2,12 +2,13 @@
 //! the system's errors mean.
 
 use std::{
+    collections::HashMap,
     fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError},
     io,
     os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -18,6 +19,12 @@ use super::{
 };
 use crate::fault::Tamper;
 
+/// What failures call an object's files: by no path, which tells the object's name.
+pub(super) const MESSAGE: &str = "the message file";
+pub(super) const SIDECAR: &str = "its sidecar";
+pub(super) const FOLDER: &str = "a folder of the object";
+const UPLOAD: &str = "an unfinished upload's file";
+
 /// An open folder.
 pub(super) struct Disk {
     /// The folder, as an absolute path.
@@ -25,6 +32,9 @@ pub(super) struct Disk {
     /// Where files are before they are visible.
     pub(super) uploads: PathBuf,
     next: AtomicU64,
+    /// Folders that are being made, each with how many are at it: they may be
+    /// there and not yet last.
+    making: Mutex<HashMap<PathBuf, usize>>,
     _lock: File,
 }
 
@@ -62,7 +72,7 @@ impl Disk {
         if fs::symlink_metadata(own.join("LOCK")).is_ok() {
             return Err(OpenError::CaseBlind { root });
         }
-        Ok(Self { root, uploads, next: AtomicU64::new(0), _lock: lock })
+        Ok(Self { root, uploads, next: AtomicU64::new(0), making: Mutex::default(), _lock: lock })
     }
 
     /// The folder of `folders` if all of it is there, [`Failure::NotFound`] if
@@ -73,9 +83,9 @@ impl Disk {
             path.push(folder);
             match fs::symlink_metadata(&path) {
                 Ok(found) if found.is_dir() => {}
-                Ok(found) if found.is_symlink() => return Err(link(&path)),
+                Ok(found) if found.is_symlink() => return Err(link()),
                 Ok(_) => return Err(Failure::NotFound),
-                Err(error) => return Err(failure("look at", &path, &error)),
+                Err(error) => return Err(failure("look at", FOLDER, &error)),
             }
         }
         Ok(path)
@@ -90,23 +100,53 @@ impl Disk {
             path.push(folder);
             let found = match fs::symlink_metadata(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    match DirBuilder::new().mode(0o700).create(&path) {
-                        Ok(()) => sync_folder(&parent).map_err(|error| failure("sync", &parent, &error))?,
-                        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                        Err(error) => return Err(failure("make", &path, &error)),
-                    }
+                    self.make(&parent, &path)?;
                     fs::symlink_metadata(&path)
                 }
                 found => found,
             };
             match found {
-                Ok(found) if found.is_dir() => {}
-                Ok(found) if found.is_symlink() => return Err(link(&path)),
-                Ok(_) => return Err(Failure::Other(format!("{} is in the way of a folder", path.display()))),
-                Err(error) => return Err(failure("look at", &path, &error)),
+                // Whoever makes it just now may not have come to the sync.
+                Ok(found) if found.is_dir() => {
+                    if self.making().contains_key(&path) {
+                        sync_folder(&parent).map_err(|error| failure("sync", FOLDER, &error))?;
+                    }
+                }
+                Ok(found) if found.is_symlink() => return Err(link()),
+                Ok(_) => return Err(Failure::Other(format!("something is in the way of {FOLDER}"))),
+                Err(error) => return Err(failure("look at", FOLDER, &error)),
             }
         }
         Ok(path)
+    }
+
+    /// Makes `path`, unless another was faster, and makes it last. A failed sync
+    /// leaves the folder noted, so that the next to find it syncs again.
+    fn make(&self, parent: &Path, path: &Path) -> Result<(), Failure> {
+        *self.making().entry(path.to_owned()).or_default() += 1;
+        match DirBuilder::new().mode(0o700).create(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                self.made(path);
+                return Err(failure("make", FOLDER, &error));
+            }
+            _ => sync_folder(parent).map_err(|error| failure("sync", FOLDER, &error))?,
+        }
+        self.made(path);
+        Ok(())
+    }
+
+    fn made(&self, path: &Path) {
+        let mut making = self.making();
+        if let Some(count) = making.get_mut(path) {
+            *count -= 1;
+            if *count == 0 {
+                making.remove(path);
+            }
+        }
+    }
+
+    pub(super) fn making(&self) -> MutexGuard<'_, HashMap<PathBuf, usize>> {
+        self.making.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Removes the place's folders from the innermost up to the first that isn't
@@ -142,7 +182,7 @@ impl Temp {
             .mode(0o600)
             .open(&path)
             // NotFound would read as "no such object"; here the store itself is gone.
-            .map_err(|error| gone(failure("make", &path, &error)))?;
+            .map_err(|error| gone(failure("make", UPLOAD, &error)))?;
         Ok(Self { file, path, there: AtomicBool::new(true), _disk: Arc::clone(disk) })
     }
 
@@ -193,7 +233,7 @@ impl Temp {
 
     fn fail(&self, tried: &str, error: &io::Error) -> Failure {
         self.remove();
-        gone(failure(tried, &self.path, error))
+        gone(failure(tried, UPLOAD, error))
     }
 }
 
@@ -217,14 +257,23 @@ pub(super) fn open_plain(path: &Path) -> io::Result<Option<(File, Metadata)>> {
     Ok(found.is_file().then_some((file, found)))
 }
 
+#[cfg(test)]
+thread_local! {
+    /// The folders this thread synced, each with how many entries it had then.
+    pub(super) static SYNCED: std::cell::RefCell<Vec<(PathBuf, usize)>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
 /// Makes a folder's entries last.
 pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
+    #[cfg(test)]
+    SYNCED.with_borrow_mut(|synced| synced.push((path.to_owned(), fs::read_dir(path).map_or(0, Iterator::count))));
     File::open(path)?.sync_all()
 }
 
-/// What an error of the system means to whoever uses the store.
-pub(super) fn failure(tried: &str, path: &Path, error: &io::Error) -> Failure {
-    let detail = || format!("could not {tried} {}: {error}", path.display());
+/// What an error of the system with `what` means to whoever uses the store. The
+/// text is for the log, which may not be told names: `what` is a kind of file.
+pub(super) fn failure(tried: &str, what: &'static str, error: &io::Error) -> Failure {
+    let detail = || format!("could not {tried} {what}: {error}");
     match error.kind() {
         io::ErrorKind::NotFound => Failure::NotFound,
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Failure::NoSpace,
@@ -249,6 +298,6 @@ pub(super) fn gone(failure: Failure) -> Failure {
     }
 }
 
-fn link(path: &Path) -> Failure {
-    Failure::Damaged(Tamper::Foreign, format!("{} is a link; the store follows none", path.display()))
+fn link() -> Failure {
+    Failure::Damaged(Tamper::Foreign, format!("{FOLDER} is a link; the store follows none"))
 }

@@ -88,7 +88,7 @@ impl Walk<'_> {
         start: &mut Vec<u8>,
         pass: &mut Pass<'_>,
     ) -> Result<(), Failure> {
-        let fail = |error: io::Error| disk::failure("list", folder, &error);
+        let fail = |error: io::Error| disk::failure("list", "a folder of the store", &error);
         let entries = match fs::read_dir(folder) {
             Ok(entries) => entries,
             // Emptied and removed since it was seen.

@@ -27,7 +27,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore};
 
 use self::{disk::Disk, names::Place, publish::Draft, upload::FsUpload};
 use super::{
@@ -49,6 +49,9 @@ mod tests;
 
 /// How many locks the names share. A lock is held for a rename and a few syncs.
 const SHARDS: usize = 64;
+/// How many lists are made at once. One may go through whole folders, and must
+/// not take the blocking threads that puts and reads need.
+const LISTS: usize = 4;
 
 /// The folder as a [`Store`].
 ///
@@ -57,6 +60,7 @@ const SHARDS: usize = 64;
 pub struct FsStore {
     disk: Arc<Disk>,
     locks: Arc<Locks>,
+    lists: Arc<Semaphore>,
     metrics: Metrics,
     rules: PartRules,
 }
@@ -75,7 +79,8 @@ impl FsStore {
         sweep::sweep(&disk)?;
         let rules =
             PartRules { min: 1, usual: 1 << 20, max: 64 << 20, count: u32::MAX, whole: 1 << 20, tells_replaced: true };
-        Ok(Self { disk: Arc::new(disk), locks: Arc::new(Locks::new()), metrics, rules })
+        let (locks, lists) = (Arc::new(Locks::new()), Arc::new(Semaphore::new(LISTS)));
+        Ok(Self { disk: Arc::new(disk), locks, lists, metrics, rules })
     }
 }
 
@@ -232,7 +237,14 @@ impl Store for FsStore {
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Page, Failure> {
         timed(&self.metrics, "list", async {
             let (disk, prefix, after) = (Arc::clone(&self.disk), prefix.to_owned(), after.map(str::to_owned));
-            hop(move || list::page(&disk, &prefix, after.as_deref(), limit)).await
+            // The semaphore is never closed. The permit goes along: the work goes
+            // on where the caller has gone.
+            let permit = Arc::clone(&self.lists).acquire_owned().await.ok();
+            hop(move || {
+                let _permit = permit;
+                list::page(&disk, &prefix, after.as_deref(), limit)
+            })
+            .await
         })
         .await
     }

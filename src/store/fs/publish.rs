@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     Attributes, Condition, Disk, ETag, Failure, Place, Stored, Target,
-    disk::{Temp, failure, gone, sync_folder},
+    disk::{FOLDER, MESSAGE, SIDECAR, Temp, failure, gone, sync_folder},
     names::parse_sidecar,
     raw,
     read::{HEAD, Head, id_of},
@@ -100,7 +100,7 @@ impl Ready {
                 done => Some(done),
             })
             .unwrap_or(Err(Failure::Conflict))?;
-        if let Err(failure) = self.place_message(&folder, current) {
+        if let Err(failure) = self.place_message(&folder) {
             // The same message put again shares its sidecar with the first.
             if *current != Current::Message(self.id) {
                 let _ = fs::remove_file(folder.join(&name));
@@ -108,7 +108,7 @@ impl Ready {
             return Err(failure);
         }
         // From here on the new message stands there, whatever happens.
-        sync_folder(&folder).map_err(|error| unknown("put", &folder, &error))?;
+        sync_folder(&folder).map_err(|error| unknown("put", &error))?;
         current.remove_sidecar(&folder, &self.place, Some(&name));
         Ok(())
     }
@@ -117,18 +117,16 @@ impl Ready {
     fn place_sidecar(&self, name: &str) -> Result<PathBuf, Failure> {
         let folder = self.disk.make_folder(&self.place.folders)?;
         let path = folder.join(name);
-        self.sidecar.rename(&path).map_err(|error| failure("publish", &path, &error))?;
+        self.sidecar.rename(&path).map_err(|error| failure("publish", SIDECAR, &error))?;
         Ok(folder)
     }
 
-    fn place_message(&self, folder: &Path, current: &Current) -> Result<(), Failure> {
-        // What is replaced was acknowledged: a crash must not leave the new
-        // message there without its sidecar, in whatever order the disk writes.
-        if *current != Current::Nothing {
-            sync_folder(folder).map_err(|error| gone(failure("sync", folder, &error)))?;
-        }
+    fn place_message(&self, folder: &Path) -> Result<(), Failure> {
+        // A crash must not leave the message there without its sidecar, in
+        // whatever order the disk writes.
+        sync_folder(folder).map_err(|error| gone(failure("sync", FOLDER, &error)))?;
         let path = folder.join(self.place.message());
-        self.message.rename(&path).map_err(|error| gone(failure("publish", &path, &error)))
+        self.message.rename(&path).map_err(|error| gone(failure("publish", MESSAGE, &error)))
     }
 }
 
@@ -141,8 +139,8 @@ pub(super) fn delete(disk: &Disk, place: &Place, condition: &Condition) -> Resul
     current.judge(condition)?;
     let folder = place.folder(&disk.root);
     let path = folder.join(place.message());
-    fs::remove_file(&path).map_err(|error| failure("remove", &path, &error))?;
-    sync_folder(&folder).map_err(|error| unknown("delete", &folder, &error))?;
+    fs::remove_file(&path).map_err(|error| failure("remove", MESSAGE, &error))?;
+    sync_folder(&folder).map_err(|error| unknown("delete", &error))?;
     current.remove_sidecar(&folder, place, None);
     disk.prune(place);
     Ok(())
@@ -212,6 +210,6 @@ impl Current {
     }
 }
 
-fn unknown(what: &str, folder: &Path, error: &io::Error) -> Failure {
-    Failure::OutcomeUnknown(format!("a {what} was done but {} could not be synced: {error}", folder.display()))
+fn unknown(what: &str, error: &io::Error) -> Failure {
+    Failure::OutcomeUnknown(format!("a {what} was done but {FOLDER} could not be synced: {error}"))
 }

@@ -40,14 +40,14 @@ pub(super) struct Head {
 impl Head {
     /// Opens the message at `path`; [`Failure::NotFound`] where there is none.
     pub(super) fn open(path: &Path) -> Result<Self, Failure> {
-        let fail = |error: io::Error| disk::failure("open", path, &error);
-        let foreign = |why: &str| Failure::Damaged(Tamper::Foreign, format!("{} {why}", path.display()));
+        let fail = |error: io::Error| disk::failure("open", disk::MESSAGE, &error);
+        let foreign = |why: &str| Failure::Damaged(Tamper::Foreign, format!("{} {why}", disk::MESSAGE));
         let (file, found) = disk::open_plain(path).map_err(fail)?.ok_or_else(|| foreign("is not a plain file"))?;
         let mut head = [0; HEAD];
         let id = match file.read_exact_at(&mut head, 0) {
             Ok(()) => id_of(&head).ok_or_else(|| match Header::parse(&head, &Caps::default()) {
                 // A message in a version or a suite that isn't read is told by its name.
-                Err(damage) => Failure::Damaged(damage.reason, format!("{}: {damage}", path.display())),
+                Err(damage) => Failure::Damaged(damage.reason, format!("{}: {damage}", disk::MESSAGE)),
                 Ok(_) => foreign("does not begin like a message"),
             }),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(foreign("is too short for a message")),
@@ -70,8 +70,7 @@ pub(super) fn open(disk: &Disk, place: &Place) -> Result<(File, Stat), Failure> 
         let folder = disk.folder(&place.folders)?;
         let head = Head::open(&folder.join(place.message()))?;
         let id = head.id.clone()?;
-        let path = folder.join(place.sidecar(&id));
-        if let Some(attributes) = sidecar::read(&path, &id)? {
+        if let Some(attributes) = sidecar::read(&folder.join(place.sidecar(&id)), &id)? {
             let stat = Stat { etag: sidecar::etag(&id), length: head.length, modified: head.modified, attributes };
             return Ok((head.file, stat));
         }
@@ -79,8 +78,8 @@ pub(super) fn open(disk: &Disk, place: &Place) -> Result<(File, Stat), Failure> 
         // its sidecar after it. If the same file still stands there, the sidecar
         // is amiss. (No other takes an inode's number while it is open.)
         if before.is_some_and(|before| before.inode == head.inode) {
-            let detail = format!("the sidecar {} is missing or another message's", path.display());
-            return Err(Failure::Damaged(Tamper::Metadata, detail));
+            let detail = "the message's sidecar is missing or another message's";
+            return Err(Failure::Damaged(Tamper::Metadata, detail.into()));
         }
         before = Some(head);
     }
@@ -158,7 +157,7 @@ fn append(file: &File, mut buffer: Vec<u8>, at: u64, want: usize) -> Result<Vec<
     match (At { file, at }).take(want as u64).read_to_end(&mut buffer) {
         Ok(got) if got == want => Ok(buffer),
         Ok(_) => Err(Failure::Damaged(Tamper::Length, "a message became shorter while it was read".into())),
-        Err(error) => Err(disk::failure("read", Path::new("a message"), &error)),
+        Err(error) => Err(disk::failure("read", disk::MESSAGE, &error)),
     }
 }
 

@@ -42,15 +42,15 @@ pub(super) fn write(id: &[u8; 32], attributes: Attributes) -> Result<Vec<u8>, Fa
 
 /// The sidecar at `path`; `None` where there is none, or it is another message's.
 pub(super) fn read(path: &Path, id: &[u8; 32]) -> Result<Option<Attributes>, Failure> {
-    let damaged = |why: &str| Failure::Damaged(Tamper::Metadata, format!("the sidecar {} {why}", path.display()));
+    let damaged = |why: &str| Failure::Damaged(Tamper::Metadata, format!("the message's sidecar {why}"));
     let file = match disk::open_plain(path) {
         Ok(Some((file, _))) => file,
         Ok(None) => return Err(damaged("is not a plain file")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(disk::failure("open", path, &error)),
+        Err(error) => return Err(disk::failure("open", disk::SIDECAR, &error)),
     };
     let mut text = Vec::new();
-    file.take(LARGEST + 1).read_to_end(&mut text).map_err(|error| disk::failure("read", path, &error))?;
+    file.take(LARGEST + 1).read_to_end(&mut text).map_err(|error| disk::failure("read", disk::SIDECAR, &error))?;
     if text.len() as u64 > LARGEST {
         return Err(damaged("is larger than any of ours"));
     }

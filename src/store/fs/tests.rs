@@ -239,6 +239,20 @@ async fn lists_are_in_the_order_of_bytes() {
     assert!(all(&store, "", 10).await.is_empty());
 }
 
+#[tokio::test(start_paused = true)]
+async fn lists_wait_for_each_other_and_for_nothing_else() {
+    let (_folder, store) = fresh();
+    put(&store, "a", 1, b"x").await.expect("put");
+    let all = Arc::clone(&store.lists).acquire_many_owned(4).await.expect("open");
+    let mut list = Box::pin(store.list("", None, 1));
+    assert!(store.stat("a").await.expect("stat").is_some());
+    let soon = std::time::Duration::from_secs(1);
+    tokio::time::timeout(soon, &mut list).await.expect_err("four lists are under way");
+    drop(all);
+    assert_eq!(list.await.expect("list").items.len(), 1);
+    assert_eq!(store.lists.available_permits(), 4);
+}
+
 #[test]
 fn lists_are_those_of_a_sorted_map() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
