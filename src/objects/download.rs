@@ -409,7 +409,11 @@ impl Frames {
             // Others may hold the memory for as long as a stalled client may.
             match self.chunk(idle * 2).await {
                 Ok(next) => pieces = next,
-                Err(fault) => {
+                Err(stop) => {
+                    let fault = match stop {
+                        Stop::Moved => fault_of(Failure::Precondition),
+                        Stop::Fault(fault) => fault,
+                    };
                     self.objects.note(&fault);
                     tracing::error!(class = self.objects.class.name, %fault, "a download was cut short");
                     // The receiver is gone only if the client is.
@@ -426,7 +430,7 @@ impl Frames {
 
     /// The next chunk's wanted plaintext, verified. A body of the store that
     /// breaks is taken up again where the chunk began, under the same entity tag.
-    async fn chunk(&mut self, wait: Duration) -> Result<VecDeque<Bytes>, Fault> {
+    async fn chunk(&mut self, wait: Duration) -> Result<VecDeque<Bytes>, Stop> {
         let (layout, extent) = (self.verified.opener.layout(), self.verified.extent);
         let room = CHUNK.min(self.objects.bounds.budget.total() / 64) as u64;
         let most = (room / layout.stride()).max(1);
@@ -438,7 +442,7 @@ impl Frames {
         loop {
             match self.source.fill(&mut buffer, usize::try_from(want).unwrap_or(usize::MAX)).await {
                 Ok(filled) if filled as u64 == want => break,
-                Ok(_) => return Err(damaged(Damage::new(Tamper::Length, "the store's body ends early"))),
+                Ok(_) => return Err(damaged(Damage::new(Tamper::Length, "the store's body ends early")).into()),
                 Err(Failure::Unavailable(detail)) if self.resumes < RESUMES => {
                     self.resumes += 1;
                     tracing::warn!(detail, resumes = self.resumes, "the store's body broke; taking it up again");
@@ -450,13 +454,13 @@ impl Frames {
                     };
                     let span = Span::Part { start, length: end - start };
                     let pin = Some(&self.verified.stat.etag);
-                    self.source = self.objects.store.read(&self.name, span, pin).await.map_err(fault_of)?.source;
+                    self.source = self.objects.store.read(&self.name, span, pin).await.map_err(moved)?.source;
                     buffer.clear();
                 }
-                Err(failure) => return Err(fault_of(failure)),
+                Err(failure) => return Err(fault_of(failure).into()),
             }
         }
-        self.open(buffer, regular, with_final)
+        Ok(self.open(buffer, regular, with_final)?)
     }
 
     /// Verifies every frame of `buffer`, then gives out what is wanted of them.

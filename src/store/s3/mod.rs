@@ -114,10 +114,6 @@ impl S3Store {
         }))
     }
 
-    /// Why nothing more is written, if that is so.
-    pub fn closed(&self) -> Option<&str> {
-        self.0.why_closed.get().map(String::as_str)
-    }
 }
 
 impl Inner {
@@ -165,6 +161,10 @@ impl Store for S3Store {
         &self.0.rules
     }
 
+    fn closed(&self) -> Option<&str> {
+        self.0.why_closed.get().map(String::as_str)
+    }
+
     async fn put(&self, target: Target, message: Bytes) -> Result<Stored, Failure> {
         self.0.open()?;
         self.0.put(target, message).await
@@ -210,6 +210,15 @@ fn failure(trouble: &Trouble) -> Failure {
             Failure::Unavailable(detail)
         }
         TroubleKind::Range | TroubleKind::Refused => Failure::Other(detail),
+    }
+}
+
+/// The same for a write: what isn't there is then the bucket or the upload, never
+/// the object that a client named.
+fn unwritten(trouble: &Trouble) -> Failure {
+    match failure(trouble) {
+        Failure::NotFound => Failure::Unavailable(trouble.detail.clone()),
+        other => other,
     }
 }
 
