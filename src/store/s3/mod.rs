@@ -217,6 +217,8 @@ fn failure(trouble: &Trouble) -> Failure {
 /// the object that a client named.
 fn unwritten(trouble: &Trouble) -> Failure {
     match failure(trouble) {
+        // `If-Match`, and nothing stands there any more.
+        Failure::NotFound if trouble.code.as_deref() == Some("NoSuchKey") => Failure::Precondition,
         Failure::NotFound => Failure::Unavailable(trouble.detail.clone()),
         other => other,
     }
