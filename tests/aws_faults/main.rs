@@ -8,6 +8,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[allow(dead_code)] // shared too
+#[path = "../faults/clients.rs"]
+mod clients;
+
 mod breaker;
 mod counts;
 mod double;
