@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::{
     double::{Double, Fault, World},
-    site::{put, serve, serve_with},
+    site::{put, serve, serve_keys},
     support::{SOON, Site, pattern},
 };
 
@@ -16,14 +16,14 @@ fn one_bad_object_stops_no_other() {
     let double = Double::start(World::default());
     let bytes = pattern(1000);
     // A data key for each object.
-    let one = "[keys.cache]\nmax_messages = 1\n";
-    let server = serve_with(&site, &double, "", one);
+    let one = "max_messages = 1\n";
+    let server = serve_keys(&site, &double, one);
     for key in ["bad", "good-1", "good-2"] {
         assert_eq!(put(&site, &server, key, &bytes, &[]).status, 201);
     }
     drop(server);
     for (code, status) in [("InvalidCiphertextException", 502), ("AccessDeniedException", 503)] {
-        let server = serve_with(&site, &double, "", one);
+        let server = serve_keys(&site, &double, one);
         double.plan("Decrypt", 1, 12, Fault::Refuse(400, code));
         for _ in 0..12 {
             assert_eq!(site.get(&server, "bad").status, status, "{code}");
@@ -44,7 +44,7 @@ fn an_outage_opens_it_and_cached_keys_go_on() {
     assert_eq!(put(&site, &server, "cold", &bytes, &[]).status, 201);
     drop(server);
 
-    let server = serve_with(&site, &double, "", "[keys.cache]\nmax_age = \"30s\"\nunwrapped_age = \"30s\"\n");
+    let server = serve_keys(&site, &double, "max_age = \"30s\"\nunwrapped_age = \"30s\"\n");
     let begun = Instant::now();
     assert_eq!(put(&site, &server, "warm", &bytes, &[]).status, 201);
     for op in ["GenerateDataKey", "Decrypt"] {

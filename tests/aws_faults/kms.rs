@@ -52,7 +52,8 @@ pub(crate) fn act(world: &mut World, asked: &Asked) -> Said {
             let mut key = vec![0; 32];
             aws_lc_rs::rand::fill(&mut key).expect("random bytes");
             let blob = wrap(world, &arn, context, key.clone());
-            let answer = json!({ "CiphertextBlob": STANDARD.encode(blob), "Plaintext": shortened(&key), "KeyId": named });
+            let answer =
+                json!({ "CiphertextBlob": STANDARD.encode(blob), "Plaintext": shortened(&key), "KeyId": named });
             said(200, &answer)
         }
         "Encrypt" => {

@@ -308,12 +308,7 @@ fn judge_conditions(world: &World, asked: &Asked) -> Result<(), Refused> {
     Ok(())
 }
 
-fn version(
-    world: &mut World,
-    body: Bytes,
-    headers: Vec<(String, String)>,
-    sse: (String, Option<String>),
-) -> Version {
+fn version(world: &mut World, body: Bytes, headers: Vec<(String, String)>, sse: (String, Option<String>)) -> Version {
     let number = world.number();
     Version { id: format!("version-{number}"), marker: false, body, etag: format!("\"{number:032x}\""), headers, sse }
 }

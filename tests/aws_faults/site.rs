@@ -43,6 +43,12 @@ pub(crate) fn serve(site: &Site, double: &Double) -> Sealward {
     serve_with(site, double, "", "")
 }
 
+/// Serves with more settings of `[keys]`.
+pub(crate) fn serve_keys(site: &Site, double: &Double, keys: &str) -> Sealward {
+    let text = config("", "").replace("provider = \"kms\"\n", &format!("provider = \"kms\"\n{keys}"));
+    site.serve_among(&text, &double.environment())
+}
+
 pub(crate) fn serve_with(site: &Site, double: &Double, class: &str, rest: &str) -> Sealward {
     site.serve_among(&config(class, rest), &double.environment())
 }

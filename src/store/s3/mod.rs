@@ -113,7 +113,6 @@ impl S3Store {
             why_closed: OnceLock::new(),
         }))
     }
-
 }
 
 impl Inner {

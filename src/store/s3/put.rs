@@ -123,7 +123,8 @@ impl Inner {
         let gone = trouble.code.as_deref() == Some("NoSuchUpload");
         let conflict = trouble.kind == TroubleKind::Conflict;
         // An answer to a second try may speak of the first one's work.
-        let look = trouble.is_ambiguous() || (earlier && (trouble.kind == TroubleKind::Precondition || conflict || gone));
+        let look =
+            trouble.is_ambiguous() || (earlier && (trouble.kind == TroubleKind::Precondition || conflict || gone));
         if look {
             match self.standing(&target.name).await {
                 Ok(Some(found)) if found.id == target.id => return Ok(Some(found)),
