@@ -130,6 +130,8 @@ impl fmt::Display for Trouble {
 }
 
 fn by_answer(status: Option<u16>, code: Option<&str>) -> TroubleKind {
+    // S3 hands on what KMS told it.
+    let code = code.map(|code| code.strip_prefix("KMS.").unwrap_or(code));
     let throttled = ["Throttling", "SlowDown", "TooManyRequests", "RequestLimitExceeded", "LimitExceeded"];
     if code.is_some_and(|code| throttled.iter().any(|name| code.starts_with(name))) {
         return TroubleKind::Throttled;
@@ -141,6 +143,11 @@ fn by_answer(status: Option<u16>, code: Option<&str>) -> TroubleKind {
         (Some(412), _) => TroubleKind::Precondition,
         (Some(416), _) => TroubleKind::Range,
         (Some(429), _) => TroubleKind::Throttled,
+        // CompleteMultipartUpload may begin a 200 before it knows how it ends.
+        (Some(200..=299), Some("PreconditionFailed")) => TroubleKind::Precondition,
+        (Some(200..=299), Some("ConditionalRequestConflict" | "OperationAborted")) => TroubleKind::Conflict,
+        (Some(200..=299), Some("NoSuchUpload")) => TroubleKind::NotFound,
+        (Some(200..=299), Some(_)) => TroubleKind::Server,
         (Some(500..), _) => TroubleKind::Server,
         _ => TroubleKind::Refused,
     }

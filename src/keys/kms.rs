@@ -155,7 +155,12 @@ impl KeyProvider for KmsKeys {
         let plaintext = answer.plaintext.map(|blob| Zeroizing::new(blob.into_inner()));
         let plaintext = plaintext.ok_or_else(|| broken("GenerateDataKey answered no key"))?;
         let key = Key256::from_slice(&plaintext).ok_or_else(|| broken("GenerateDataKey answered no 32 bytes"))?;
-        let mut encrypted = vec![wrapped(answer.key_id, answer.ciphertext_blob)?];
+        let first = wrapped(answer.key_id, answer.ciphertext_blob)?;
+        // An alias may have been pointed elsewhere since the start.
+        if self.read_arn(&first.info).is_none() {
+            return Err(broken("GenerateDataKey used a key that this class may not open: see `read_keys`"));
+        }
+        let mut encrypted = vec![first];
         for recipient in &self.recipients {
             let call = self
                 .client

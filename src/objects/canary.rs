@@ -56,6 +56,9 @@ impl Objects {
     /// # Errors
     /// Whatever the store says instead.
     pub async fn probe(&self) -> Result<(), Fault> {
+        if let Some(why) = self.store.closed() {
+            return Err(super::fault_of(Failure::Denied(why.to_owned())));
+        }
         self.store.probe().await.map_err(super::fault_of)
     }
 

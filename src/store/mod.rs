@@ -20,6 +20,11 @@ pub trait Store: Send + Sync + 'static {
     /// How this store wants its parts.
     fn rules(&self) -> &PartRules;
 
+    /// Why nothing more is written, if that is so: until a restart, then.
+    fn closed(&self) -> Option<&str> {
+        None
+    }
+
     /// Stores a whole message at once. Nothing is visible before all of it is.
     async fn put(&self, target: Target, message: Bytes) -> Result<Stored, Failure>;
 

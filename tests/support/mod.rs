@@ -107,9 +107,23 @@ level = "debug"
 
     /// Serves `text`, a whole configuration whose log is JSON.
     pub fn serve_text(&self, text: &str) -> Sealward {
+        self.serve_among(text, &[])
+    }
+
+    /// Serves `text` with more in its environment.
+    pub fn serve_among(&self, text: &str, environment: &[(&str, String)]) -> Sealward {
+        self.try_serve(text, environment).unwrap_or_else(|log| panic!("it doesn't serve:\n{log}"))
+    }
+
+    /// The same, or the log of a start that failed.
+    pub fn try_serve(&self, text: &str, environment: &[(&str, String)]) -> Result<Sealward, String> {
         let path = self.path("sealward.toml");
-        fs::write(&path, text).expect("writes");
+        // Another that starts beside this one may be reading it.
+        if fs::read_to_string(&path).ok().as_deref() != Some(text) {
+            fs::write(&path, text).expect("writes");
+        }
         let mut child = sealward()
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .arg("serve")
             .arg("--config")
             .arg(&path)
@@ -127,14 +141,17 @@ level = "debug"
             }
             writer.end();
         });
-        let line = log.wait_for(|line| line.contains("\"message\":\"serving\"")).unwrap_or_else(|| {
-            panic!("it doesn't serve:\n{}", log.text());
-        });
+        let Some(line) = log.wait_for(|line| line.contains("\"message\":\"serving\"")) else {
+            // Already gone is as good.
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(log.text());
+        };
         let line: serde_json::Value = serde_json::from_str(&line).expect("is JSON");
         let field = |name: &str| line[name].as_str().expect("an address").trim_matches(['[', ']']).to_owned();
         let https = field("listeners").parse().expect("an address");
         let admin = field("admin").parse().expect("an address");
-        Sealward { child, https, admin, log }
+        Ok(Sealward { child, https, admin, log })
     }
 
     /// curl as this site's users call it: its CA, its token, no configuration of theirs.

@@ -113,11 +113,6 @@ impl S3Store {
             why_closed: OnceLock::new(),
         }))
     }
-
-    /// Why nothing more is written, if that is so.
-    pub fn closed(&self) -> Option<&str> {
-        self.0.why_closed.get().map(String::as_str)
-    }
 }
 
 impl Inner {
@@ -163,6 +158,10 @@ impl Inner {
 impl Store for S3Store {
     fn rules(&self) -> &PartRules {
         &self.0.rules
+    }
+
+    fn closed(&self) -> Option<&str> {
+        self.0.why_closed.get().map(String::as_str)
     }
 
     async fn put(&self, target: Target, message: Bytes) -> Result<Stored, Failure> {
@@ -216,6 +215,17 @@ fn failure(trouble: &Trouble) -> Failure {
             Failure::Unavailable(detail)
         }
         TroubleKind::Range | TroubleKind::Refused => Failure::Other(detail),
+    }
+}
+
+/// The same for a write: what isn't there is then the bucket or the upload, never
+/// the object that a client named.
+fn unwritten(trouble: &Trouble) -> Failure {
+    match failure(trouble) {
+        // `If-Match`, and nothing stands there any more.
+        Failure::NotFound if trouble.code.as_deref() == Some("NoSuchKey") => Failure::Precondition,
+        Failure::NotFound => Failure::Unavailable(trouble.detail.clone()),
+        other => other,
     }
 }
 

@@ -1,6 +1,6 @@
 //! One object in one request, and what became of it when no answer came.
 
-use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::{primitives::ByteStream, types::ServerSideEncryption};
 use aws_smithy_types::retry::RetryConfig;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -8,6 +8,7 @@ use crc_fast::CrcAlgorithm;
 
 use super::{
     Condition, ETag, Failure, Inner, Stored, Target, attributes, encryption::Answered, failure, pause, unquoted,
+    unwritten,
 };
 use crate::{
     aws::{Trouble, TroubleKind},
@@ -17,6 +18,25 @@ use crate::{
 /// Tries of a call whose outcome is followed by us, not by the SDK: the SDK
 /// doesn't tell a first 409 or 412 from one that answers its own second try.
 pub(super) const TRIES: u32 = 4;
+
+/// What was found under a name when no answer said what stands there.
+pub(super) struct Standing {
+    pub(super) id: MessageId,
+    etag: ETag,
+    version: Option<String>,
+    kind: Option<ServerSideEncryption>,
+    key: Option<String>,
+}
+
+impl Standing {
+    pub(super) fn stored(self) -> Stored {
+        Stored { etag: self.etag, replaced: None }
+    }
+
+    fn answered(&self) -> Answered<'_> {
+        Answered { kind: self.kind.as_ref(), key: self.key.as_deref() }
+    }
+}
 
 impl Inner {
     /// Puts `message` whole.
@@ -30,7 +50,14 @@ impl Inner {
                 Err(trouble) => trouble,
             };
             match self.follow(&target, &trouble, attempt).await? {
-                Some(stored) => return Ok(stored),
+                // The answer that was lost is the one that would have been judged.
+                Some(found) => {
+                    if let Err(failure) = self.judge(&found.answered()) {
+                        self.take_back(&target.name, found.version.as_deref(), Some(&found.etag)).await;
+                        return Err(failure);
+                    }
+                    return Ok(found.stored());
+                }
                 None => {
                     tokio::time::sleep(pause(attempt)).await;
                     attempt += 1;
@@ -91,15 +118,19 @@ impl Inner {
         target: &Target,
         trouble: &Trouble,
         attempt: u32,
-    ) -> Result<Option<Stored>, Failure> {
+    ) -> Result<Option<Standing>, Failure> {
         let earlier = attempt > 1;
         let gone = trouble.code.as_deref() == Some("NoSuchUpload");
+        let conflict = trouble.kind == TroubleKind::Conflict;
         // An answer to a second try may speak of the first one's work.
-        let look = trouble.is_ambiguous() || (earlier && (trouble.kind == TroubleKind::Precondition || gone));
+        let look =
+            trouble.is_ambiguous() || (earlier && (trouble.kind == TroubleKind::Precondition || conflict || gone));
         if look {
-            match self.stored_id(&target.name).await {
-                Ok(Some((id, etag))) if id == target.id => return Ok(Some(Stored { etag, replaced: None })),
+            match self.standing(&target.name).await {
+                Ok(Some(found)) if found.id == target.id => return Ok(Some(found)),
                 Ok(_) if trouble.kind == TroubleKind::Precondition => return Err(Failure::Precondition),
+                // It may be our own first try that the second one met.
+                Ok(_) if conflict && attempt < TRIES => return Ok(None),
                 Ok(_) if gone => {
                     return Err(Failure::OutcomeUnknown(format!("the upload is gone and so is its object: {trouble}")));
                 }
@@ -113,19 +144,23 @@ impl Inner {
         if trouble.is_passing() && attempt < TRIES {
             return Ok(None);
         }
-        Err(if trouble.is_ambiguous() { Failure::OutcomeUnknown(trouble.detail.clone()) } else { failure(trouble) })
+        Err(if trouble.is_ambiguous() { Failure::OutcomeUnknown(trouble.detail.clone()) } else { unwritten(trouble) })
     }
 
-    /// The message id and entity tag of what stands under `name`.
-    async fn stored_id(&self, name: &str) -> Result<Option<(MessageId, ETag)>, Failure> {
+    /// What stands under `name`, if it begins as a message does.
+    pub(super) async fn standing(&self, name: &str) -> Result<Option<Standing>, Failure> {
         let call = self.client.get_object().bucket(self.bucket()).key(name).range("bytes=0-34").send();
         match self.timed("read_back", call).await {
             Ok(answer) => {
                 let etag = answer.e_tag().map(unquoted);
+                let version = answer.version_id().map(str::to_owned);
+                let kind = answer.server_side_encryption().cloned();
+                let key = answer.ssekms_key_id().map(str::to_owned);
                 let body = answer.body.collect().await;
                 let bytes = body.map_err(|error| Failure::Unavailable(error.to_string()))?.into_bytes();
                 let id: Option<[u8; 32]> = bytes.get(3..35).and_then(|id| id.try_into().ok());
-                Ok(id.map(MessageId::from).zip(etag))
+                let found = id.map(MessageId::from).zip(etag);
+                Ok(found.map(|(id, etag)| Standing { id, etag, version, kind, key }))
             }
             Err(trouble) if matches!(trouble.kind, TroubleKind::NotFound | TroubleKind::Range) => Ok(None),
             Err(trouble) => Err(failure(&trouble)),

@@ -1,6 +1,9 @@
 //! Removing: a marker, or every version.
 
-use super::{Condition, Failure, Inner, failure};
+use aws_smithy_types::retry::RetryConfig;
+
+use super::{Condition, Failure, Inner, failure, pause, put::TRIES};
+use crate::aws::TroubleKind;
 
 impl Inner {
     pub(super) async fn delete(&self, name: &str, condition: &Condition) -> Result<(), Failure> {
@@ -12,9 +15,41 @@ impl Inner {
             Condition::Matches(etag) if *etag != there.etag => return Err(Failure::Precondition),
             Condition::Matches(etag) => Some(etag.to_string()),
         };
-        let call = self.client.delete_object().bucket(self.bucket()).key(name).set_if_match(if_match).send();
-        self.timed("delete", call).await.map_err(|trouble| failure(&trouble))?;
+        match if_match {
+            None => {
+                let call = self.client.delete_object().bucket(self.bucket()).key(name).send();
+                self.timed("delete", call).await.map_err(|trouble| failure(&trouble))?;
+            }
+            Some(if_match) => self.delete_matching(name, &if_match).await?,
+        }
         if self.settings.versions { self.delete_versions(name).await } else { Ok(()) }
+    }
+
+    /// Removes `name` while it bears the tag. Tries are ours, not the SDK's: to a second
+    /// one S3 says that the condition fails, where the first one's answer was lost.
+    async fn delete_matching(&self, name: &str, if_match: &str) -> Result<(), Failure> {
+        let mut unanswered = false;
+        for attempt in 1..=TRIES {
+            let call = self.client.delete_object().bucket(self.bucket()).key(name).if_match(if_match).customize();
+            let call =
+                call.config_override(aws_sdk_s3::config::Builder::new().retry_config(RetryConfig::disabled())).send();
+            let Err(trouble) = self.timed("delete", call).await else { return Ok(()) };
+            let missed = matches!(trouble.kind, TroubleKind::Precondition | TroubleKind::NotFound);
+            if unanswered && missed && self.stat(name).await?.is_none() {
+                return Ok(());
+            }
+            unanswered |= trouble.is_ambiguous();
+            if !trouble.is_passing() {
+                return Err(failure(&trouble));
+            }
+            if attempt == TRIES && unanswered {
+                return Err(Failure::OutcomeUnknown(trouble.detail));
+            } else if attempt == TRIES {
+                return Err(failure(&trouble));
+            }
+            tokio::time::sleep(pause(attempt)).await;
+        }
+        Err(Failure::Unavailable("no try was made".into()))
     }
 
     /// Ends every version and marker of `name`.

@@ -16,9 +16,9 @@ use tokio::task::JoinSet;
 use super::{
     Failure, Inner, Stored, Target, Upload, attributes,
     encryption::Answered,
-    failure, pause,
+    pause,
     put::{conditions, crc64},
-    unquoted,
+    unquoted, unwritten,
 };
 use crate::aws::{Trouble, TroubleKind};
 
@@ -28,6 +28,8 @@ const PARTS: usize = 4;
 const PART_FLOOR: Duration = Duration::from_secs(30);
 /// How often an abort is repeated before what is left is told to the log.
 const ABORTS: u32 = 6;
+/// How long an uploader waits for what only an abort can settle.
+const SETTLE: Duration = Duration::from_secs(15);
 
 struct S3Upload {
     store: Arc<Inner>,
@@ -65,7 +67,7 @@ pub(super) async fn begin(store: &Arc<Inner>, target: Target) -> Result<Box<dyn 
         .set_ssekms_key_id(key)
         .set_bucket_key_enabled(store.bucket_key())
         .send();
-    let answer = store.timed("begin", call).await.map_err(|trouble| failure(&trouble))?;
+    let answer = store.timed("begin", call).await.map_err(|trouble| unwritten(&trouble))?;
     let id = answer
         .upload_id()
         .ok_or_else(|| Failure::Other("CreateMultipartUpload answered without an upload id".into()))?
@@ -126,18 +128,27 @@ impl Upload for S3Upload {
                 Err(trouble) => trouble,
             };
             match self.store.follow(&self.target, &trouble, attempt).await {
-                Ok(Some(stored)) => {
+                Ok(Some(found)) => {
                     self.over = true;
-                    return Ok(stored);
+                    return Ok(found.stored());
                 }
                 Ok(None) => {
                     tokio::time::sleep(pause(attempt)).await;
                     attempt += 1;
                 }
-                // What may yet become an object isn't undone under its uploader.
+                // An abort settles it: an upload that it ends can't become an object
+                // later, and one that has become one is there to be seen.
                 Err(failure @ Failure::OutcomeUnknown(_)) => {
-                    self.over = true;
-                    return Err(failure);
+                    let (store, name, id) = (Arc::clone(&self.store), self.target.name.clone(), self.target.id);
+                    // It goes on behind an uploader that isn't kept waiting for it.
+                    let undone = tokio::spawn(self.abort());
+                    if tokio::time::timeout(SETTLE, undone).await.is_err() {
+                        return Err(failure);
+                    }
+                    return match store.standing(&name).await {
+                        Ok(Some(found)) if found.id == id => Ok(found.stored()),
+                        _ => Err(failure),
+                    };
                 }
                 Err(failure) => {
                     self.abort().await;
@@ -243,7 +254,7 @@ impl Inner {
                 aws_sdk_s3::config::Builder::new()
                     .timeout_config(TimeoutConfig::builder().operation_attempt_timeout(patience).build()),
             );
-        let answer = self.timed("part", call.send()).await.map_err(|trouble| failure(&trouble))?;
+        let answer = self.timed("part", call.send()).await.map_err(|trouble| unwritten(&trouble))?;
         Ok(CompletedPart::builder()
             .part_number(number)
             .set_e_tag(answer.e_tag().map(str::to_owned))

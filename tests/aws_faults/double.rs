@@ -1,0 +1,308 @@
+//! An S3 and a KMS in this process, which do as the real ones do until a plan says otherwise.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::stream;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full, StreamBody, combinators::BoxBody};
+use hyper::body::{Frame, Incoming};
+use hyper_util::rt::TokioIo;
+
+use crate::{kms, s3};
+
+pub(crate) const REGION: &str = "eu-west-1";
+pub(crate) const BUCKET: &str = "vault";
+/// The class's key, and somebody else's.
+pub(crate) const OURS: &str = "arn:aws:kms:eu-west-1:111122223333:key/0a0a0a0a-1111-2222-3333-444444444444";
+pub(crate) const THEIRS: &str = "arn:aws:kms:eu-west-1:999999999999:key/0b0b0b0b-1111-2222-3333-444444444444";
+
+/// What goes wrong with one call.
+#[derive(Clone)]
+pub(crate) enum Fault {
+    /// Refused with this status and code; nothing happens.
+    Refuse(u16, &'static str),
+    /// It happens, and yet this is answered.
+    DoneBut(u16, &'static str),
+    /// 200, and inside it that nothing happened.
+    Inside(&'static str),
+    /// The connection ends before the request is read whole.
+    Cut,
+    /// The connection ends, and nothing happened.
+    Reset,
+    /// It happens; the connection ends without a word.
+    Lost,
+    /// First this long nothing.
+    Slow(u64),
+    /// Encrypted with another kind and key than asked.
+    Sse(&'static str, Option<&'static str>),
+    /// Encrypted otherwise, and the answer lost.
+    SseLost(&'static str),
+    /// The answer's entity tag is another.
+    Tag,
+    /// The answer ends after so many bytes of its body.
+    Truncate(usize),
+    /// One bit of the answer's body is another.
+    Flip(usize),
+    /// The answer is about other bytes than it was asked for.
+    OtherRange,
+    /// The range is overlooked.
+    NoRange,
+    /// KMS says it used this key.
+    Key(&'static str),
+    /// KMS gives a data key of 31 bytes.
+    Short,
+    /// Somebody is a moment faster.
+    First(fn(&mut World)),
+}
+
+/// What a call is answered.
+pub(crate) struct Said {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Bytes,
+}
+
+/// A request, whole.
+pub(crate) struct Asked {
+    pub(crate) op: &'static str,
+    pub(crate) key: String,
+    pub(crate) query: HashMap<String, String>,
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) body: Bytes,
+    /// What it is stored under in the end, whatever was asked.
+    pub(crate) sse: Option<(String, Option<String>)>,
+    pub(crate) fault: Option<Fault>,
+}
+
+/// One version of an object, or the marker of its removal.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Version {
+    pub(crate) id: String,
+    pub(crate) marker: bool,
+    pub(crate) body: Bytes,
+    pub(crate) etag: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) sse: (String, Option<String>),
+}
+
+/// A multipart upload under way.
+#[derive(Clone)]
+pub(crate) struct Pending {
+    pub(crate) key: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) sse: (String, Option<String>),
+    pub(crate) parts: BTreeMap<u32, (Bytes, String)>,
+}
+
+/// A data key that was wrapped.
+#[derive(Clone)]
+pub(crate) struct Wrapped {
+    pub(crate) arn: String,
+    pub(crate) context: BTreeMap<String, String>,
+    pub(crate) plaintext: Vec<u8>,
+}
+
+#[derive(Clone)]
+struct Rule {
+    op: &'static str,
+    from: usize,
+    times: usize,
+    seen: usize,
+    fault: Fault,
+}
+
+/// Everything both hold.
+#[derive(Clone, Default)]
+pub(crate) struct World {
+    pub(crate) objects: BTreeMap<String, Vec<Version>>,
+    pub(crate) uploads: BTreeMap<String, Pending>,
+    pub(crate) wrapped: HashMap<Vec<u8>, Wrapped>,
+    pub(crate) versioned: bool,
+    /// Whether the bucket denies what isn't `aws:kms` under the class's key.
+    pub(crate) policy: bool,
+    pub(crate) count: u64,
+    /// Every call: its operation, and the bytes of its answer.
+    pub(crate) calls: Vec<(&'static str, u64)>,
+    plan: Vec<Rule>,
+}
+
+impl World {
+    pub(crate) fn number(&mut self) -> u64 {
+        self.count += 1;
+        self.count
+    }
+
+    /// What stands under `key`.
+    pub(crate) fn current(&self, key: &str) -> Option<&Version> {
+        self.objects.get(key)?.last().filter(|version| !version.marker)
+    }
+
+    pub(crate) fn store(&mut self, key: &str, mut version: Version) {
+        let versions = self.objects.entry(key.to_owned()).or_default();
+        if !self.versioned {
+            versions.clear();
+            version.id = "null".into();
+        }
+        versions.push(version);
+    }
+
+    fn fault(&mut self, op: &'static str) -> Option<Fault> {
+        let mut found = None;
+        for rule in self.plan.iter_mut().filter(|rule| rule.op == op) {
+            rule.seen += 1;
+            if found.is_none() && rule.seen >= rule.from && rule.seen - rule.from < rule.times {
+                found = Some(rule.fault.clone());
+            }
+        }
+        found
+    }
+}
+
+/// Both services, listening.
+pub(crate) struct Double {
+    world: Arc<Mutex<World>>,
+    pub(crate) address: SocketAddr,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Double {
+    pub(crate) fn start(world: World) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let world = Arc::new(Mutex::new(world));
+        let shared = Arc::clone(&world);
+        runtime.spawn(async move {
+            loop {
+                let Ok((socket, _)) = listener.accept().await else { continue };
+                let world = Arc::clone(&shared);
+                tokio::spawn(async move {
+                    let service = hyper::service::service_fn(move |request| answer(Arc::clone(&world), request));
+                    let server = hyper::server::conn::http1::Builder::new();
+                    // A reset is an error here, and what was wanted.
+                    let _ = server.serve_connection(TokioIo::new(socket), service).await;
+                });
+            }
+        });
+        Self { world, address, _runtime: runtime }
+    }
+
+    pub(crate) fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().expect("not poisoned")
+    }
+
+    /// Plans `fault` for `times` calls of `op`, the first of them the `from`-th from now.
+    pub(crate) fn plan(&self, op: &'static str, from: usize, times: usize, fault: Fault) {
+        self.world().plan.push(Rule { op, from, times, seen: 0, fault });
+    }
+
+    pub(crate) fn calm(&self) {
+        self.world().plan.clear();
+    }
+
+    /// How many calls of `op` came, and how many bytes they were answered.
+    pub(crate) fn calls(&self, op: &str) -> (usize, u64) {
+        let world = self.world();
+        let calls = world.calls.iter().filter(|(name, _)| *name == op);
+        calls.fold((0, 0), |(count, bytes), (_, more)| (count + 1, bytes + more))
+    }
+
+    /// What the SDK is told by its environment.
+    pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE".into()),
+            ("AWS_SECRET_ACCESS_KEY", "secret".into()),
+            ("AWS_REGION", REGION.into()),
+            ("AWS_ENDPOINT_URL", format!("http://{}", self.address)),
+            ("AWS_EC2_METADATA_DISABLED", "true".into()),
+            ("AWS_CONFIG_FILE", "/dev/null".into()),
+            ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null".into()),
+        ]
+    }
+}
+
+type Body = BoxBody<Bytes, io::Error>;
+
+fn ended() -> io::Error {
+    io::Error::other("planned")
+}
+
+async fn answer(world: Arc<Mutex<World>>, request: Request<Incoming>) -> io::Result<Response<Body>> {
+    let lock = || world.lock().expect("not poisoned");
+    let (head, mut body) = request.into_parts();
+    let is_kms = head.headers.contains_key("x-amz-target");
+    let query: HashMap<String, String> =
+        form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
+    let path = percent_encoding::percent_decode_str(head.uri.path()).decode_utf8_lossy().into_owned();
+    let key = path.strip_prefix(&format!("/{BUCKET}")).unwrap_or_default().trim_start_matches('/').to_owned();
+    let op = if is_kms { kms::operation(&head.headers) } else { s3::operation(&head.method, &key, &query) };
+    let fault = lock().fault(op);
+    if matches!(fault, Some(Fault::Cut)) {
+        let _ = body.frame().await;
+        lock().calls.push((op, 0));
+        return Err(ended());
+    }
+    let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    let is_head = head.method == http::Method::HEAD;
+    let mut asked = Asked { op, key, query, headers: head.headers, body, sse: None, fault };
+    match asked.fault {
+        Some(Fault::Slow(millis)) => tokio::time::sleep(Duration::from_millis(millis)).await,
+        Some(Fault::Sse(kind, key)) => asked.sse = Some((kind.into(), key.map(str::to_owned))),
+        Some(Fault::SseLost(kind)) => asked.sse = Some((kind.into(), None)),
+        Some(Fault::First(act)) => act(&mut lock()),
+        _ => {}
+    }
+    let refused = |status, code| if is_kms { kms::refusal(code) } else { s3::refusal(status, code) };
+    let mut said = match asked.fault {
+        Some(Fault::Refuse(status, code)) => refused(status, code),
+        Some(Fault::Inside(code)) => Said { status: 200, ..s3::refusal(200, code) },
+        Some(Fault::Reset) => refused(500, "Reset"),
+        _ if is_kms => kms::act(&mut lock(), &asked),
+        _ => s3::act(&mut lock(), &asked),
+    };
+    let mut cut = None;
+    match asked.fault {
+        Some(Fault::DoneBut(status, code)) => said = refused(status, code),
+        Some(Fault::Reset | Fault::Lost | Fault::SseLost(_)) => {
+            lock().calls.push((op, 0));
+            return Err(ended());
+        }
+        Some(Fault::Truncate(length)) => cut = Some(length),
+        Some(Fault::Flip(at)) if at < said.body.len() => {
+            let mut bytes = said.body.to_vec();
+            bytes[at] ^= 1;
+            said.body = bytes.into();
+        }
+        Some(Fault::Tag) => {
+            for (_, value) in said.headers.iter_mut().filter(|(name, _)| name == "etag") {
+                *value = "\"00000000000000000000000000000bad\"".into();
+            }
+        }
+        _ => {}
+    }
+    lock().calls.push((op, said.body.len() as u64));
+    let mut response = Response::builder().status(said.status);
+    for (name, value) in &said.headers {
+        response = response.header(name, value);
+    }
+    if !said.headers.iter().any(|(name, _)| name == "content-length") && !is_head {
+        response = response.header("content-length", said.body.len());
+    }
+    let body = match cut {
+        Some(length) if length < said.body.len() => {
+            let frames = vec![Ok(Frame::data(said.body.slice(..length))), Err(ended())];
+            StreamBody::new(stream::iter(frames)).boxed()
+        }
+        _ => Full::new(said.body).map_err(|never: Infallible| match never {}).boxed(),
+    };
+    Ok(response.body(body).expect("a response"))
+}

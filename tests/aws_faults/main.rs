@@ -1,0 +1,24 @@
+//! The real binary against an S3 and a KMS that misbehave as planned.
+//!
+//! `table` is the list of faults, each with what the client is told, what the
+//! bucket holds, and that no upload is left; the other modules are what takes more
+//! than one call to show.
+
+#[allow(unreachable_pub)] // shared with binaries that name it otherwise
+#[path = "../support/mod.rs"]
+mod support;
+
+#[allow(dead_code)] // shared too
+#[path = "../faults/clients.rs"]
+mod clients;
+
+mod breaker;
+mod counts;
+mod double;
+mod ends;
+mod kms;
+mod planted;
+mod policy;
+mod s3;
+mod site;
+mod table;
