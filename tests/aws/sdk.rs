@@ -104,7 +104,7 @@ fn what_the_sdk_seals_lacks_its_binding() {
     let output = site
         .command()
         .args(["seal", "--class", "records", "--key", "object", "--config"])
-        .args([&config, &plain, "-o".as_ref(), &bound])
+        .args([config.as_os_str(), plain.as_os_str(), "-o".as_ref(), bound.as_os_str()])
         .output()
         .expect("starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
