@@ -52,6 +52,11 @@ def command_of(kind, port, folder):
     raise SystemExit(f"there is no stand-in {kind}")
 
 
+def id_of(arn):
+    """moto knows a key by its ARN in some calls, and by its id in all."""
+    return arn.split("/")[-1]
+
+
 class StandIn:
     """A stand-in's process, in a group of its own so that all of it ends."""
 
@@ -107,16 +112,16 @@ class Admin:
             self.kms.update_alias(AliasName=name, TargetKeyId=arn)
 
     def disable(self, arn):
-        self.kms.disable_key(KeyId=arn)
+        self.kms.disable_key(KeyId=id_of(arn))
 
     def enable(self, arn):
-        self.kms.enable_key(KeyId=arn)
+        self.kms.enable_key(KeyId=id_of(arn))
 
     def end_key(self, arn):
-        self.kms.schedule_key_deletion(KeyId=arn, PendingWindowInDays=7)
+        self.kms.schedule_key_deletion(KeyId=id_of(arn), PendingWindowInDays=7)
 
     def key_policy(self, arn, policy):
-        self.kms.put_key_policy(KeyId=arn, PolicyName="default", Policy=json.dumps(policy))
+        self.kms.put_key_policy(KeyId=id_of(arn), PolicyName="default", Policy=json.dumps(policy))
 
     def decrypt(self, arn, ciphertext, context):
         answer = self.kms.decrypt(KeyId=arn, CiphertextBlob=base64.b64decode(ciphertext), EncryptionContext=context)
