@@ -56,7 +56,7 @@ fn what_is_missing_is_named() {
     });
     aws.does(json!({"do": "key_policy", "arn": forbidden, "policy": policy}));
     for (bucket, key, expected) in [
-        ("no-such-bucket-at-all", key.as_str(), "bucket"),
+        ("no-such-bucket-at-all", key.as_str(), "NoSuchBucket"),
         (&bucket, elsewhere.as_str(), "NotFoundException"),
         (&bucket, ended.as_str(), "its state is PendingDeletion"),
         (&bucket, hmac, "not ENCRYPT_DECRYPT"),
