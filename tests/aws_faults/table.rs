@@ -64,7 +64,7 @@ struct Row {
     act: Act,
     /// Whether the old object stands there.
     over: bool,
-    plan: Plan,
+    pub(crate) plan: Plan,
     told: Told,
     holds: Holds,
     /// Uploads left: none, but where no answer ever named them.

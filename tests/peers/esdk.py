@@ -8,7 +8,8 @@
 
 Run it with the interpreter of target/peers/esdk. FILE is a keyring of ours,
 {"namespace", "name", "wrapping_key"}: the SDK's Raw AES keyring. Two of them
-make two encrypted data keys. `open` prints {"context", "suite", ...} once the whole message
+make two encrypted data keys. In a job, {"kms": ARN, "endpoint": URL} in the place
+of FILE is the SDK's AWS KMS keyring, with credentials from the environment. `open` prints {"context", "suite", ...} once the whole message
 has been verified, and leaves no output behind a failure.
 
 A job of `batch` (importing the SDK takes over a second, so do many per start):
@@ -37,6 +38,7 @@ from aws_cryptographic_material_providers.mpl import AwsCryptographicMaterialPro
 from aws_cryptographic_material_providers.mpl.config import MaterialProvidersConfig  # noqa: E402
 from aws_cryptographic_material_providers.mpl.models import (  # noqa: E402
     AesWrappingAlg,
+    CreateAwsKmsKeyringInput,
     CreateMultiKeyringInput,
     CreateRawAesKeyringInput,
 )
@@ -48,6 +50,13 @@ PROVIDERS = AwsCryptographicMaterialProviders(config=MaterialProvidersConfig())
 STRICT = aws_encryption_sdk.EncryptionSDKClient(commitment_policy=CommitmentPolicy.REQUIRE_ENCRYPT_REQUIRE_DECRYPT)
 # Only to make the messages that must be refused.
 UNCOMMITTED = aws_encryption_sdk.EncryptionSDKClient(commitment_policy=CommitmentPolicy.FORBID_ENCRYPT_ALLOW_DECRYPT)
+
+
+def kms_keyring(arn, endpoint):
+    import boto3  # only here: it takes a while, and most jobs need none
+
+    client = boto3.client("kms", region_name=arn.split(":")[3], endpoint_url=endpoint)
+    return PROVIDERS.create_aws_kms_keyring(input=CreateAwsKmsKeyringInput(kms_key_id=arn, kms_client=client))
 
 
 def raw_aes_keyring(path):
@@ -63,9 +72,13 @@ def raw_aes_keyring(path):
     )
 
 
-def keyring_of(paths):
+def single_keyring(key):
+    return kms_keyring(key["kms"], key["endpoint"]) if isinstance(key, dict) else raw_aes_keyring(key)
+
+
+def keyring_of(keys):
     """One keyring, or a multi-keyring of which the first makes the data key."""
-    first, *others = [raw_aes_keyring(path) for path in paths]
+    first, *others = [single_keyring(key) for key in keys]
     if not others:
         return first
     return PROVIDERS.create_multi_keyring(input=CreateMultiKeyringInput(generator=first, child_keyrings=others))

@@ -3,8 +3,10 @@
 #
 #   esdk      the official AWS Encryption SDK for Python, major version 4, and h2
 #   esdk-cli  the official command line, which stands on SDK 3.x
+#   aws       stand-ins for KMS and S3: moto, ministack and rclone's S3 server,
+#             with the official AWS SDK for Python to look into them by
 #
-# and sees that curl, openssl and h2load are on PATH. Nothing here is part of
+# and sees that curl and openssl are on PATH. Nothing here is part of
 # the product; nothing is written outside target/. Run it as often as you like:
 # it is quick once the pinned requirements have been installed.
 set -euo pipefail
@@ -25,7 +27,6 @@ die() { say "$*"; exit 1; }
 missing_packages() {
     command -v curl >/dev/null || echo curl
     command -v openssl >/dev/null || echo openssl
-    command -v h2load >/dev/null || echo nghttp2-client
     # Debian ships the venv module in python3 and the pip it needs elsewhere.
     "$python" -c 'import venv, ensurepip' 2>/dev/null || echo python3-venv
 }
@@ -59,8 +60,8 @@ ensure_programs() {
 
     say "missing: $packages"
     say "  Debian or Ubuntu:  sudo apt-get install $packages"
-    say "  macOS (Homebrew):  brew install curl openssl nghttp2 python@3.11"
-    say "  elsewhere:         curl, openssl, h2load (of nghttp2), and a Python 3 with venv and ensurepip"
+    say "  macOS (Homebrew):  brew install curl openssl python@3.11"
+    say "  elsewhere:         curl, openssl, and a Python 3 with venv and ensurepip"
     exit 1
 }
 
@@ -99,3 +100,4 @@ fi
 ensure_programs
 environment esdk requirements.txt 'aws_encryption_sdk, aws_cryptographic_material_providers.mpl, h2.connection'
 environment esdk-cli requirements-cli.txt 'aws_encryption_sdk_cli'
+environment aws requirements-aws.txt 'boto3, moto.server, ministack'

@@ -27,6 +27,8 @@ pub const SOON: Duration = Duration::from_secs(30);
 pub struct Site {
     pub folder: TempDir,
     pub token: String,
+    /// What the server finds in its environment besides.
+    pub environment: Vec<(String, String)>,
 }
 
 /// A running `sealward serve`.
@@ -58,7 +60,21 @@ impl Site {
         Keyring::create(&path.join("keyring.json"), "test", "key-1").expect("a keyring");
         let tokens = TokenFile::open(&path.join("tokens.json"), true).expect("a token file");
         let token = tokens.issue("tester", Grant::default(), None).expect("a token").expose().to_owned();
-        Self { folder, token }
+        Self { folder, token, environment: Vec::new() }
+    }
+
+    /// `name` set to `value` for every program of ours that this site starts.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Our program, in this site's environment.
+    pub fn command(&self) -> Command {
+        let mut command = sealward();
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -122,7 +138,8 @@ level = "debug"
         if fs::read_to_string(&path).ok().as_deref() != Some(text) {
             fs::write(&path, text).expect("writes");
         }
-        let mut child = sealward()
+        let mut child = self
+            .command()
             .envs(environment.iter().map(|(name, value)| (name, value)))
             .arg("serve")
             .arg("--config")

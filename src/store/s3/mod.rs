@@ -206,6 +206,13 @@ impl fmt::Debug for S3Store {
 /// What a trouble is where nothing special is known of the call.
 fn failure(trouble: &Trouble) -> Failure {
     let detail = trouble.detail.clone();
+    match (trouble.kind, trouble.code.as_deref()) {
+        // Neither says anything of an object: the bucket is the operator's to mend,
+        // and an upload that somebody else has ended can be made again.
+        (_, Some("NoSuchBucket")) => return Failure::Denied(detail),
+        (_, Some("NoSuchUpload")) => return Failure::Unavailable(detail),
+        _ => {}
+    }
     match trouble.kind {
         TroubleKind::Denied => Failure::Denied(detail),
         TroubleKind::NotFound => Failure::NotFound,

@@ -1,0 +1,16 @@
+//! The real binary against stand-ins for KMS and S3: what each of them judges is
+//! named where it is started, and what none of them judges isn't promised here.
+
+#[allow(unreachable_pub)] // it is shared by many
+#[path = "../support/mod.rs"]
+mod support;
+
+mod check;
+mod client;
+mod keys;
+mod ministack;
+mod moto;
+mod rclone;
+mod sdk;
+mod standin;
+mod tamper;
