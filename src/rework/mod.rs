@@ -302,7 +302,10 @@ impl Counts {
 
 impl fmt::Debug for Rework {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rework").field("objects", &self.objects).field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("Rework")
+            .field("objects", &self.objects)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
     }
 }
 

@@ -185,8 +185,7 @@ impl Origin for Stored {
                 return Ok(None);
             }
             let (store, prefix, after) = (&self.store, self.prefix.as_str(), self.after.as_deref());
-            let page =
-                patient(|_| async move { store.list(prefix, after, PAGE).await.map_err(fault) }).await?;
+            let page = patient(|_| async move { store.list(prefix, after, PAGE).await.map_err(fault) }).await?;
             self.more = page.more && !page.items.is_empty();
             self.after = page.items.last().map(|item| item.name.clone());
             self.page = page.items.into();
