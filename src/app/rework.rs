@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 use super::{StartError, classes::Sources};
 use crate::{
     budget::Budget,
-    config::{Class, Config, KeyProvider as ProviderConfig, Place},
+    config::{Binding, Class, Config, KeyProvider as ProviderConfig, Place},
     keys::{DataKeys, Unwrapped, local::COMMAND_BLOCK},
     metrics::Metrics,
     objects::{Bounds, Objects, Slots},
@@ -72,8 +72,10 @@ impl Alone {
             uploads: Slots::new(config.limits.uploads),
         };
         let mut sources = Sources::new(config, &metrics).await?;
-        // An object of a class with strict binding takes a wrap of its own; others share.
-        sources.block = COMMAND_BLOCK;
+        if class.binding == Binding::MessageId {
+            // Many objects share a data key: few wraps are needed.
+            sources.block = COMMAND_BLOCK;
+        }
         let (provider, sse_arn) = sources.keys(&class).await?;
         let store = sources.store(&class, sse_arn)?;
         let data_keys = DataKeys::new(&class.name, provider, keys.cache, Unwrapped::new(&keys.cache), metrics.clone());

@@ -40,7 +40,7 @@ impl Pace {
     }
 
     /// Lets `bytes` through: at once, or after the sleep.
-    fn pass(&self, bytes: usize) -> Option<Pin<Box<Sleep>>> {
+    pub(super) fn pass(&self, bytes: usize) -> Option<Pin<Box<Sleep>>> {
         let rate = self.rate?;
         let nanos = u64::try_from(bytes as u128 * 1_000_000_000 / u128::from(rate)).unwrap_or(u64::MAX);
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
