@@ -11,7 +11,7 @@
 //! | 1 | [`aws`], [`config`], [`metrics`], [`message`] |
 //! | 2 | [`keys`], [`store`], [`tls`] |
 //! | 3 | [`http`], [`objects`], [`identity`] |
-//! | 4 | [`gateway`] |
+//! | 4 | [`gateway`], [`rework`] |
 //! | 5 | [`server`] |
 //! | 6 | [`app`] |
 //! | 7 | [`cli`] |
@@ -38,8 +38,9 @@ pub mod http;
 pub mod identity;
 pub mod objects;
 
-// Floor 4: the doors.
+// Floor 4: the doors, and what goes over a whole class.
 pub mod gateway;
+pub mod rework;
 
 // Floor 5: listening and serving.
 pub mod server;

@@ -13,7 +13,7 @@ const FLOORS: [&[&str]; 8] = [
     &["aws", "config", "message", "metrics"],
     &["keys", "store", "tls"],
     &["http", "identity", "objects"],
-    &["gateway"],
+    &["gateway", "rework"],
     &["server"],
     &["app"],
     &["cli"],

@@ -56,17 +56,17 @@ pub async fn keys_of(config: &Config, class: &Class, metrics: &Metrics) -> Resul
 }
 
 /// What classes are made of; each thing is made once.
-struct Sources<'a> {
+pub(super) struct Sources<'a> {
     config: &'a Config,
     metrics: &'a Metrics,
     aws: Option<aws_config::SdkConfig>,
     keyring: Option<Arc<Keyring>>,
-    block: u64,
+    pub(super) block: u64,
     folders: HashMap<PathBuf, Arc<dyn Store>>,
 }
 
 impl<'a> Sources<'a> {
-    async fn new(config: &'a Config, metrics: &'a Metrics) -> Result<Self, StartError> {
+    pub(super) async fn new(config: &'a Config, metrics: &'a Metrics) -> Result<Self, StartError> {
         let provider = config.keys.as_ref().map(|keys| &keys.provider);
         let region = match provider {
             Some(ProviderConfig::Kms { region, .. }) => region.as_deref(),
@@ -79,7 +79,7 @@ impl<'a> Sources<'a> {
     }
 
     /// The class's keys, and the ARN of the one that seals where that is KMS's.
-    async fn keys(&mut self, class: &Class) -> Result<(Arc<dyn KeyProvider>, Option<String>), StartError> {
+    pub(super) async fn keys(&mut self, class: &Class) -> Result<(Arc<dyn KeyProvider>, Option<String>), StartError> {
         let part = format!("class `{}`", class.name);
         let missing = || StartError::new(&part, "there are no [keys]");
         let keys = self.config.keys.as_ref().ok_or_else(missing)?;
@@ -114,7 +114,7 @@ impl<'a> Sources<'a> {
         }
     }
 
-    fn store(&mut self, class: &Class, sse_arn: Option<String>) -> Result<Arc<dyn Store>, StartError> {
+    pub(super) fn store(&mut self, class: &Class, sse_arn: Option<String>) -> Result<Arc<dyn Store>, StartError> {
         let part = format!("class `{}`", class.name);
         match &class.place {
             Place::Directory(folder) => self.folder(folder, &part),
@@ -124,6 +124,17 @@ impl<'a> Sources<'a> {
                 Ok(Arc::new(S3Store::new(s3::client(aws), settings, self.metrics.clone())))
             }
         }
+    }
+
+    /// The bucket `name` as it is, for reading alone.
+    pub(super) async fn bucket(config: &Config, name: &str, metrics: &Metrics) -> Result<Arc<dyn Store>, StartError> {
+        let region = match config.keys.as_ref().map(|keys| &keys.provider) {
+            Some(ProviderConfig::Kms { region, .. }) => region.as_deref(),
+            _ => None,
+        };
+        let aws = aws::load(region).await.map_err(StartError::of("aws"))?;
+        let settings = s3::Settings { bucket: name.to_owned(), sse: None, versions: false };
+        Ok(Arc::new(S3Store::new(s3::client(&aws), settings, metrics.clone())))
     }
 
     fn folder(&mut self, folder: &Path, part: &str) -> Result<Arc<dyn Store>, StartError> {

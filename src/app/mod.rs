@@ -7,8 +7,10 @@ use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 mod classes;
+mod rework;
 
 pub use classes::{Classes, keys_of};
+pub use rework::{Alone, Whence, origin};
 
 use crate::{
     budget::Budget,

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::identity::Action;
+use crate::{app::Whence, identity::Action};
 
 /// A TLS-terminating reverse proxy that seals uploads on their way to rest.
 ///
@@ -42,6 +42,24 @@ pub(super) enum Command {
     Open(OpenArgs),
     /// Print a sealed file's header as JSON; needs no key, and proves nothing
     Inspect(InspectArgs),
+    /// Seal a class's objects anew, under its present key or another
+    ///
+    /// Each object that isn't sealed under that key yet is opened and sealed again,
+    /// with a new data key and a new message id: its entity tag and time change, its
+    /// name, bytes, type and labels don't. An object that somebody writes meanwhile
+    /// stays theirs. What is done already is passed over, so a run that was cut short
+    /// is ended by running it again. A folder's store takes one process: stop the
+    /// server first.
+    Reencrypt(ReencryptArgs),
+    /// Read every object of a class to its last byte, and report each that is bad
+    ///
+    /// Exit code 1 when any is. A folder's store takes one process: stop the server first.
+    Verify(ClassArgs),
+    /// Seal the plain objects of a bucket or folder into a class, under the same names
+    ///
+    /// What stands in the class already is passed over, never overwritten. What was
+    /// adopted stays where it was, too: remove it yourself, once `verify` is content.
+    Adopt(AdoptArgs),
     /// Make, list and revoke access tokens
     Token(TokenArgs),
     /// Print a completion script for a shell
@@ -134,6 +152,47 @@ pub(super) struct InspectArgs {
     pub(super) input: Option<PathBuf>,
 }
 
+/// A class that is gone over.
+#[derive(Args)]
+pub(super) struct ClassArgs {
+    /// The configuration file
+    #[arg(long)]
+    pub(super) config: PathBuf,
+    /// The class in the configuration
+    #[arg(long)]
+    pub(super) class: String,
+    /// Plaintext bytes a second, such as 50MiB/s; as fast as may be when absent
+    #[arg(long, value_name = "BYTES/s", value_parser = rate)]
+    pub(super) rate: Option<u64>,
+    /// Objects at once; at most one for every 32 MiB of `limits.buffer_memory`
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(super) jobs: u16,
+}
+
+#[derive(Args)]
+pub(super) struct ReencryptArgs {
+    #[command(flatten)]
+    pub(super) class: ClassArgs,
+    /// The key to seal under: one of the keyring, or a KMS key; the class's own when absent
+    ///
+    /// The class must be able to read it. Let the configuration name it, too, before
+    /// the next object is put.
+    #[arg(long, value_name = "KEY")]
+    pub(super) to_key: Option<String>,
+    /// Write nothing; say how much there would be to do
+    #[arg(long)]
+    pub(super) dry_run: bool,
+}
+
+#[derive(Args)]
+pub(super) struct AdoptArgs {
+    #[command(flatten)]
+    pub(super) class: ClassArgs,
+    /// Where the plain objects are: s3://BUCKET/PREFIX, or a folder
+    #[arg(long, value_parser = whence)]
+    pub(super) from: Whence,
+}
+
 #[derive(Args)]
 pub(super) struct TokenArgs {
     /// The token file; instead of --config
@@ -176,6 +235,40 @@ fn pair(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
+/// `50MiB/s`, or a number of bytes.
+fn rate(text: &str) -> Result<u64, String> {
+    const HELP: &str = "a rate is a whole number of bytes a second, of 64KiB or more: 65536, 512KiB/s, 50MiB/s";
+    /// Below it, what was read waits too long for what is written.
+    const LEAST: u64 = 64 << 10;
+    let text = text.strip_suffix("/s").unwrap_or(text);
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let unit = match unit {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        _ => return Err(HELP.into()),
+    };
+    let number: u64 = number.parse().map_err(|_| HELP)?;
+    number.checked_mul(unit).filter(|rate| *rate >= LEAST).ok_or_else(|| HELP.into())
+}
+
+fn whence(text: &str) -> Result<Whence, String> {
+    let Some(place) = text.strip_prefix("s3://") else {
+        return Ok(Whence::Folder(text.into()));
+    };
+    let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
+    if bucket.is_empty() {
+        return Err("name the bucket: s3://BUCKET/PREFIX".into());
+    }
+    let slash = if prefix.is_empty() || prefix.ends_with('/') { "" } else { "/" };
+    Ok(Whence::Bucket { bucket: bucket.to_owned(), prefix: format!("{prefix}{slash}") })
+}
+
 fn lifetime(text: &str) -> Result<Duration, String> {
     const HELP: &str = "a lifetime is a whole number and s, m, h or d, up to 36500d: 12h, 30d";
     const MOST: u64 = 36_500 * 86_400;
@@ -201,6 +294,26 @@ mod tests {
     #[test]
     fn the_command_line_holds_together() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn rates() {
+        assert_eq!(rate("65536"), Ok(65_536));
+        assert_eq!(rate("50MiB/s"), Ok(50 << 20));
+        for bad in ["", "MiB", "1", "1KiB/s", "1.5MiB", "99999999999GiB", "-1"] {
+            assert!(rate(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn origins() {
+        let bucket = |prefix: &str| Ok(Whence::Bucket { bucket: "b".into(), prefix: prefix.into() });
+        assert_eq!(whence("s3://b"), bucket(""));
+        assert_eq!(whence("s3://b/"), bucket(""));
+        assert_eq!(whence("s3://b/x/y"), bucket("x/y/"));
+        assert_eq!(whence("s3://b/x/"), bucket("x/"));
+        assert_eq!(whence("x/y"), Ok(Whence::Folder("x/y".into())));
+        assert!(whence("s3:///x").is_err());
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod dev;
 mod inspect;
 mod offline;
 mod output;
+mod rework;
 mod run;
 mod token;
 
@@ -27,6 +28,9 @@ pub fn main() -> ExitCode {
         Command::Seal(args) => offline::seal(&args),
         Command::Open(args) => offline::open(&args),
         Command::Inspect(args) => inspect::run(args.input.as_deref()),
+        Command::Reencrypt(args) => rework::reencrypt(&args),
+        Command::Verify(args) => rework::verify(&args),
+        Command::Adopt(args) => rework::adopt(&args),
         Command::Token(args) => token::run(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -9,7 +9,6 @@ use std::{
     time::Instant,
 };
 
-use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
@@ -21,6 +20,7 @@ use crate::{
     fault::Fault,
     http::{Body, BodyError, RequestId},
     identity::Caller,
+    objects::logged,
 };
 
 /// What is known of a request so far. Written when dropped.
@@ -90,11 +90,7 @@ impl Line {
     }
 
     pub(super) fn named(&mut self, key: &str) {
-        self.key = match self.keys {
-            LogObjectKeys::Plain => Some(key.to_owned()),
-            LogObjectKeys::Hashed => Some(hashed(key)),
-            LogObjectKeys::Omitted => None,
-        };
+        self.key = logged(key, self.keys);
     }
 
     pub(super) fn called_by(&mut self, caller: &Caller) {
@@ -170,11 +166,6 @@ impl http_body::Body for Followed {
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
-}
-
-/// The first 16 hex digits of the name's SHA-256: tells names apart, not what they are.
-fn hashed(key: &str) -> String {
-    digest(&SHA256, key.as_bytes()).as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The trace id of a W3C `traceparent`, if it is one.

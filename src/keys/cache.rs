@@ -151,6 +151,12 @@ impl DataKeys {
         self.bounds.unwrapped_age
     }
 
+    /// Whether the first of a message's wrapped keys is wrapped under the key that
+    /// the class seals under now.
+    pub fn is_current(&self, data_keys: &[EncryptedDataKey]) -> bool {
+        data_keys.first().is_some_and(|data_key| self.provider.is_current(data_key))
+    }
+
     /// Forgets what is past its bounds; called now and then, so that a key's time
     /// ends whether or not anybody asks.
     pub fn sweep(&self) {

@@ -7,6 +7,7 @@
 use std::{
     collections::HashMap,
     fmt,
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 
@@ -51,6 +52,8 @@ pub struct KmsKeys {
     client: Client,
     /// The class's key as configured: the metrics' label.
     name: String,
+    /// That key's own ARN, once KMS was asked for it.
+    arn: OnceLock<String>,
     /// ARNs or aliases that every data key is encrypted to besides.
     recipients: Vec<String>,
     /// ARNs that may open, beside related multi-Region keys.
@@ -71,7 +74,15 @@ pub struct KeyStanding {
 impl KmsKeys {
     /// Keys of a class that seals under `key` and opens under `read` (key ARNs).
     pub fn new(client: Client, key: &str, recipients: Vec<String>, read: Vec<String>, metrics: Metrics) -> Self {
-        Self { client, name: key.to_owned(), recipients, read, breaker: Breaker::default(), metrics }
+        Self {
+            client,
+            name: key.to_owned(),
+            arn: OnceLock::new(),
+            recipients,
+            read,
+            breaker: Breaker::default(),
+            metrics,
+        }
     }
 
     /// Whether what is sealed under the key `arn` could be opened again.
@@ -93,7 +104,9 @@ impl KmsKeys {
             (Some(KeyState::Enabled), usage) => Some(format!("its usage is {usage:?}, not ENCRYPT_DECRYPT")),
             (state, _) => Some(format!("its state is {}", state.map_or("unknown", KeyState::as_str))),
         };
-        Ok(KeyStanding { arn: key.arn.unwrap_or_default(), fault })
+        let arn = key.arn.unwrap_or_default();
+        self.arn.get_or_init(|| arn.clone());
+        Ok(KeyStanding { arn, fault })
     }
 
     /// The configured ARN that answers for the ARN `info`: itself, or a related
@@ -180,6 +193,10 @@ impl KeyProvider for KmsKeys {
             return None;
         }
         self.read_arn(&data_key.info).map(|_| self.name.as_str())
+    }
+
+    fn is_current(&self, data_key: &EncryptedDataKey) -> bool {
+        data_key.provider == PROVIDER && self.arn.get().is_some_and(|arn| arn.as_bytes() == data_key.info)
     }
 
     async fn unwrap(&self, data_key: &EncryptedDataKey, context: &EncryptionContext) -> Result<Key256, KeyFailure> {

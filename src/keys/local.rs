@@ -232,6 +232,10 @@ impl KeyProvider for LocalKeys {
             .map(|key| key.name.as_str())
     }
 
+    fn is_current(&self, data_key: &EncryptedDataKey) -> bool {
+        self.write.first().is_some_and(|index| self.keyring.keys[*index].wrapped(data_key))
+    }
+
     async fn unwrap(&self, data_key: &EncryptedDataKey, context: &EncryptionContext) -> Result<Key256, KeyFailure> {
         self.keyring.unwrap(data_key, context)
     }

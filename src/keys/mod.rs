@@ -33,6 +33,12 @@ pub trait KeyProvider: Send + Sync + 'static {
     /// this class may open. Only such a key is ever tried.
     fn recognise(&self, data_key: &EncryptedDataKey) -> Option<&str>;
 
+    /// Whether `data_key` is wrapped under the key that this class seals under now.
+    /// Who can't tell says no.
+    fn is_current(&self, _data_key: &EncryptedDataKey) -> bool {
+        false
+    }
+
     /// Unwraps `data_key`, which [`Self::recognise`] knew, bound to `context`.
     async fn unwrap(&self, data_key: &EncryptedDataKey, context: &EncryptionContext) -> Result<Key256, KeyFailure>;
 }

@@ -99,6 +99,8 @@ pub struct Found {
     pub description: Description,
     /// Plaintext bytes in all; computed for a HEAD, proved otherwise by the end.
     pub length: u64,
+    /// Whether it is sealed under the key that the class seals under now.
+    pub current: bool,
     /// Its verified bytes; none for a HEAD or a 304.
     pub chunks: Chunks,
 }
@@ -576,6 +578,7 @@ fn found(verified: &Verified, chunks: Chunks) -> Found {
         modified: verified.stat.modified,
         description: verified.description.clone(),
         length: verified.extent.plaintext_length(),
+        current: verified.current,
         chunks,
     }
 }

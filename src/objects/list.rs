@@ -40,6 +40,32 @@ impl Objects {
     /// # Errors
     /// 503 when the store is away.
     pub async fn list(self: &Arc<Self>, prefix: &str, after: Option<&str>, limit: usize) -> Result<Listing, Fault> {
+        let (items, more) = self.page(prefix, after, limit).await?;
+        // Owned by the stream, so that the whole future stays `Send`.
+        let objects: Vec<Entry> = stream::iter(items)
+            .map(|item| {
+                let objects = Arc::clone(self);
+                async move { objects.entry(item).await }
+            })
+            .buffered(LOOKUPS)
+            .collect()
+            .await;
+        let next = if more { objects.last().map(|entry| entry.key.clone()) } else { None };
+        Ok(Listing { objects, next })
+    }
+
+    /// Up to `limit` names that sort after `after`, and whether more follow: a list
+    /// that asks for nothing else.
+    ///
+    /// # Errors
+    /// 503 when the store is away.
+    pub async fn names(&self, after: Option<&ObjectKey>, limit: usize) -> Result<(Vec<ObjectKey>, bool), Fault> {
+        let (items, more) = self.page("", after.map(ObjectKey::as_str), limit).await?;
+        let key = |item: &Item| item.name.strip_prefix(&self.class.prefix).map(ObjectKey::listed);
+        Ok((items.iter().filter_map(key).collect(), more))
+    }
+
+    async fn page(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<(Vec<Item>, bool), Fault> {
         let ours = format!("{}.sealward/", self.class.prefix);
         let full = format!("{}{prefix}", self.class.prefix);
         let mut after = after.map(|after| format!("{}{after}", self.class.prefix));
@@ -52,17 +78,7 @@ impl Objects {
             after = page.items.last().map(|item| item.name.clone());
             items.extend(page.items.into_iter().filter(|item| !item.name.starts_with(&ours)));
         }
-        // Owned by the stream, so that the whole future stays `Send`.
-        let objects: Vec<Entry> = stream::iter(items)
-            .map(|item| {
-                let objects = Arc::clone(self);
-                async move { objects.entry(item).await }
-            })
-            .buffered(LOOKUPS)
-            .collect()
-            .await;
-        let next = if more { objects.last().map(|entry| entry.key.clone()) } else { None };
-        Ok(Listing { objects, next })
+        Ok((items, more))
     }
 
     async fn entry(&self, item: Item) -> Entry {

@@ -42,7 +42,7 @@ pub use description::{Description, STORED_HEADERS};
 pub use digests::{Algorithm, Promise, Promises};
 pub use download::{Answer, Chunks, Found, IfRange, RangeSpec, Wanted};
 pub use list::{Entry, Listing};
-pub use name::{MAX_NAME, ObjectKey};
+pub use name::{MAX_NAME, ObjectKey, logged};
 pub use preconditions::{ETagList, Preconditions, Verdict};
 pub use upload::{Place, Plaintext, Receipt, Upload, WriteCondition};
 

@@ -2,7 +2,12 @@
 
 use std::fmt;
 
-use crate::fault::{Fault, Kind};
+use aws_lc_rs::digest::{SHA256, digest};
+
+use crate::{
+    config::LogObjectKeys,
+    fault::{Fault, Kind},
+};
 
 /// Bytes of prefix and key together, as S3 bounds them.
 pub const MAX_NAME: usize = 1024;
@@ -65,6 +70,18 @@ impl ObjectKey {
 impl fmt::Debug for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ObjectKey(…)")
+    }
+}
+
+/// The name `key` as it may stand in a log; `None` where it may not.
+pub fn logged(key: &str, how: LogObjectKeys) -> Option<String> {
+    match how {
+        LogObjectKeys::Plain => Some(key.to_owned()),
+        LogObjectKeys::Hashed => {
+            let digest = digest(&SHA256, key.as_bytes());
+            Some(digest.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect())
+        }
+        LogObjectKeys::Omitted => None,
     }
 }
 

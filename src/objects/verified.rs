@@ -23,6 +23,8 @@ pub(super) struct Verified {
     /// Computed from the sealed length; proved once this stands in the [`Cache`].
     pub(super) extent: Extent,
     pub(super) stat: Stat,
+    /// Whether it is sealed under the key that the class seals under now.
+    pub(super) current: bool,
 }
 
 impl Verified {
@@ -79,7 +81,8 @@ impl Objects {
         let extent = opener.layout().extent(stat.length).map_err(damaged)?;
         let description = Description::open(self.class.metadata, &stat.attributes, &opener).map_err(damaged)?;
         self.learn(&opener.layout());
-        Ok(Verified { opener, key_name: opened.name, description, extent, stat })
+        let current = self.keys.is_current(opener.header().data_keys());
+        Ok(Verified { opener, key_name: opened.name, description, extent, stat, current })
     }
 }
 

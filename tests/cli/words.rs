@@ -10,7 +10,9 @@ use crate::run;
 #[test]
 fn help_teaches_every_command() {
     let help = run(["--help"], b"").text();
-    for command in ["dev", "serve", "check", "seal", "open", "inspect", "token", "completions"] {
+    for command in
+        ["dev", "serve", "check", "seal", "open", "inspect", "reencrypt", "verify", "adopt", "token", "completions"]
+    {
         assert!(help.contains(&format!("\n  {command} ")), "{command}:\n{help}");
         let own = run([command, "--help"], b"").text();
         assert!(own.contains("Usage: sealward "), "{own}");
