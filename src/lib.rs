@@ -7,7 +7,7 @@
 //!
 //! | floor | rooms |
 //! |---|---|
-//! | 0 | [`fault`], [`secret`], [`budget`] |
+//! | 0 | [`fault`], [`secret`], [`budget`], [`proof`] |
 //! | 1 | [`aws`], [`config`], [`metrics`], [`message`] |
 //! | 2 | [`keys`], [`store`], [`tls`] |
 //! | 3 | [`http`], [`objects`], [`identity`] |
@@ -19,6 +19,7 @@
 // Floor 0: what everything may use.
 pub mod budget;
 pub mod fault;
+pub mod proof;
 pub mod secret;
 
 // Floor 1: values, names and the sealed format. No I/O but reading the configuration.

@@ -28,11 +28,14 @@ use super::{Condition, ETag, Failure, Page, PartRules, Reading, Span, Stat, Stor
 use crate::{
     aws::{SdkError, Trouble, TroubleKind},
     metrics::Metrics,
+    proof::Proof,
 };
 
 mod attributes;
 mod encryption;
 mod list;
+mod orphans;
+mod prove;
 mod put;
 mod read;
 mod remove;
@@ -113,11 +116,6 @@ impl S3Store {
             why_closed: OnceLock::new(),
         }))
     }
-
-    /// Why nothing more is written, if that is so.
-    pub fn closed(&self) -> Option<&str> {
-        self.0.why_closed.get().map(String::as_str)
-    }
 }
 
 impl Inner {
@@ -149,7 +147,12 @@ impl Inner {
         E: aws_smithy_types::error::metadata::ProvideErrorMetadata + std::error::Error + 'static,
     {
         let begun = Instant::now();
-        let outcome = call.await.map_err(|error| Trouble::of(&error));
+        let mut outcome = call.await.map_err(|error| Trouble::of(&error));
+        if let Err(trouble) = &mut outcome
+            && trouble.kind == TroubleKind::Denied
+        {
+            trouble.detail = format!("{}; allow {} on {}", trouble.detail, actions(operation), self.bucket());
+        }
         let label = match &outcome {
             Ok(_) => "ok",
             Err(trouble) => label(trouble.kind),
@@ -190,6 +193,18 @@ impl Store for S3Store {
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Page, Failure> {
         self.0.list(prefix, after, limit).await
     }
+
+    fn closed(&self) -> Option<String> {
+        self.0.why_closed.get().cloned()
+    }
+
+    async fn abort_orphans(&self, prefix: &str, older_than: Duration) -> Result<u64, Failure> {
+        self.0.abort_orphans(prefix, older_than).await
+    }
+
+    async fn prove(&self, prefix: &str, write: bool) -> Vec<Proof> {
+        prove::prove(&self.0, prefix, write).await
+    }
 }
 
 impl fmt::Debug for S3Store {
@@ -210,6 +225,29 @@ fn failure(trouble: &Trouble) -> Failure {
             Failure::Unavailable(detail)
         }
         TroubleKind::Range | TroubleKind::Refused => Failure::Other(detail),
+    }
+}
+
+/// What IAM and the bucket's policy call `operation`.
+fn actions(operation: &str) -> &'static str {
+    match operation {
+        "put" | "begin" | "part" | "complete" => {
+            "s3:PutObject (and, for the bucket's encryption, kms:GenerateDataKey and kms:Decrypt with its key)"
+        }
+        "stat" => "s3:GetObject and s3:ListBucket (without the latter what is absent looks forbidden)",
+        "read" | "read_back" => "s3:GetObject (and, for the bucket's encryption, kms:Decrypt with its key)",
+        "list" => "s3:ListBucket",
+        "delete" => "s3:DeleteObject",
+        "delete_version" | "take_back" => "s3:DeleteObject and s3:DeleteObjectVersion",
+        "list_versions" => "s3:ListBucketVersions",
+        "abort" => "s3:AbortMultipartUpload",
+        "list_parts" => "s3:ListMultipartUploadParts",
+        "list_uploads" => "s3:ListBucketMultipartUploads",
+        "bucket_encryption" => "s3:GetEncryptionConfiguration",
+        "bucket_public_access" => "s3:GetBucketPublicAccessBlock",
+        "bucket_versioning" => "s3:GetBucketVersioning",
+        "bucket_lifecycle" => "s3:GetLifecycleConfiguration",
+        _ => "this call",
     }
 }
 
