@@ -216,6 +216,9 @@ impl fmt::Debug for S3Store {
 /// What a trouble is where nothing special is known of the call.
 fn failure(trouble: &Trouble) -> Failure {
     let detail = trouble.detail.clone();
+    if trouble.code.as_deref() == Some("NoSuchBucket") {
+        return Failure::Denied(format!("{detail} Create it, or name another as `bucket`"));
+    }
     match trouble.kind {
         TroubleKind::Denied => Failure::Denied(detail),
         TroubleKind::NotFound => Failure::NotFound,
@@ -243,6 +246,7 @@ fn actions(operation: &str) -> &'static str {
         "abort" => "s3:AbortMultipartUpload",
         "list_parts" => "s3:ListMultipartUploadParts",
         "list_uploads" => "s3:ListBucketMultipartUploads",
+        "head_bucket" => "s3:ListBucket",
         "bucket_encryption" => "s3:GetEncryptionConfiguration",
         "bucket_public_access" => "s3:GetBucketPublicAccessBlock",
         "bucket_versioning" => "s3:GetBucketVersioning",

@@ -15,6 +15,12 @@ const RULE: &str = r#"{"Rules":[{"ID":"abort-unfinished-uploads","Status":"Enabl
 
 pub(super) async fn prove(store: &Arc<Inner>, prefix: &str, write: bool) -> Vec<Proof> {
     let mut proofs = Vec::new();
+    let bucket = store.there().await;
+    let there = !bucket.failed();
+    proofs.push(bucket);
+    if !there {
+        return proofs;
+    }
     if write {
         store.prove_parts(prefix, &mut proofs).await;
     }
@@ -25,6 +31,19 @@ pub(super) async fn prove(store: &Arc<Inner>, prefix: &str, write: bool) -> Vec<
 }
 
 impl Inner {
+    async fn there(&self) -> Proof {
+        let (what, name) = ("find its bucket", self.bucket());
+        let call = self.client.head_bucket().bucket(name).send();
+        match self.timed("head_bucket", call).await {
+            Ok(_) => Proof::ok(what, name),
+            Err(trouble) if trouble.kind == TroubleKind::NotFound => {
+                Proof::fail(what, format!("there is no bucket {name}: create it, or name another as `bucket`"))
+            }
+            Err(trouble) if trouble.kind == TroubleKind::Denied => Proof::fail(what, trouble),
+            Err(trouble) => Proof::fail(what, format!("{trouble}; is it in this region?")),
+        }
+    }
+
     /// Begins an upload in parts as every large one is begun, and undoes it.
     async fn prove_parts(&self, prefix: &str, proofs: &mut Vec<Proof>) {
         let name = format!("{prefix}.sealward/probe-parts");
