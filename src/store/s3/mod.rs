@@ -1,7 +1,7 @@
 //! An S3 bucket as the resting place: sealed parts in, SSE-KMS on top, and every
 //! answer judged.
 //!
-//! The rules that this room keeps are `docs/storing.md`'s: what was sent is
+//! The rules that this room keeps: what was sent is
 //! followed to its end, what the bucket answered about encryption is believed
 //! only when it says what was asked for, and what is undone is undone whole.
 
