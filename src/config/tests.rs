@@ -330,7 +330,6 @@ fn one_line_changed_is_one_fault() {
         ("key = \"key.pem\"", "refresh = \"1s\"", 3, "lacks `key`", "add `key = "),
         ("key = \"key.pem\"", "key = \"key.pem\", refresh = \"0s\"", 3, "out of range", "write 1ms to 1d"),
         // Keys.
-        ("\"local\"", "\"kms\"", 7, "KMS takes no `keyring`", "provider = \"local\""),
         ("keyring =", "region = \"eu-west-1\"\nkeyring =", 7, "the local keyring has no `region`", "leave it out"),
         ("\"local\"", "\"locl\"", 6, "`provider` cannot be `locl`", "did you mean `local`?"),
         ("keyring = \"keyring.json\"", "", 5, "lacks `keyring`", "add `keyring"),
