@@ -217,7 +217,7 @@ impl fmt::Debug for S3Store {
 fn failure(trouble: &Trouble) -> Failure {
     let detail = trouble.detail.clone();
     if trouble.code.as_deref() == Some("NoSuchBucket") {
-        return Failure::Denied(format!("{detail} Create it, or name another as `bucket`"));
+        return Failure::Denied(format!("{detail}; create it, or name another as `bucket`"));
     }
     match trouble.kind {
         TroubleKind::Denied => Failure::Denied(detail),
