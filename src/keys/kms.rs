@@ -265,10 +265,8 @@ fn judge(trouble: &Trouble) -> (&'static str, KeyFailure) {
             _,
             Some("DisabledException" | "KMSInvalidStateException" | "NotFoundException" | "InvalidKeyUsageException"),
         ) => ("unusable", KeyFailure::Broken(detail)),
-        (TroubleKind::Unsent | TroubleKind::Unanswered | TroubleKind::Server, _) => {
-            ("unavailable", KeyFailure::Unavailable(detail))
-        }
-        (_, Some("DependencyTimeoutException" | "KeyUnavailableException" | "KMSInternalException")) => {
+        (TroubleKind::Unsent | TroubleKind::Unanswered | TroubleKind::Server, _)
+        | (_, Some("DependencyTimeoutException" | "KeyUnavailableException" | "KMSInternalException")) => {
             ("unavailable", KeyFailure::Unavailable(detail))
         }
         _ => ("error", KeyFailure::Broken(detail)),

@@ -22,7 +22,7 @@ pub(super) async fn prove(store: &Arc<Inner>, prefix: &str, write: bool) -> Vec<
         return proofs;
     }
     if write {
-        store.prove_parts(prefix, &mut proofs).await;
+        Box::pin(store.prove_parts(prefix, &mut proofs)).await;
     }
     let (encryption, access, versioning, lifecycle) =
         tokio::join!(store.encryption(), store.public_access(), store.versioning(), store.lifecycle(prefix));
@@ -91,7 +91,10 @@ impl Inner {
             Ok(answer) => answer,
             Err(trouble) => return unseen(what, &trouble, "set it to SSE-KMS with the class's key"),
         };
-        let rules = answer.server_side_encryption_configuration().map(|all| all.rules()).unwrap_or_default();
+        let rules = answer
+            .server_side_encryption_configuration()
+            .map(aws_sdk_s3::types::ServerSideEncryptionConfiguration::rules)
+            .unwrap_or_default();
         let default = rules.iter().find_map(|rule| rule.apply_server_side_encryption_by_default());
         match default.map(|default| (default.sse_algorithm(), default.kms_master_key_id())) {
             Some((kind @ (ServerSideEncryption::AwsKms | ServerSideEncryption::AwsKmsDsse), key)) => {
