@@ -177,7 +177,9 @@ async fn sweep(classes: Classes) {
     let mut sweep = tokio::time::interval(SWEEP);
     loop {
         sweep.tick().await;
-        classes.values().for_each(|objects| objects.sweep());
+        for objects in classes.values() {
+            objects.sweep();
+        }
     }
 }
 

@@ -33,7 +33,7 @@ pub(super) fn run(path: &Path, online: bool) -> Result<(), Failure> {
         }
         how = format!("reads well; {} things are proved", proofs.len() - warned);
         if warned > 0 {
-            how += &format!(", and {warned} to be looked at");
+            how = format!("{how}, and {warned} to be looked at");
         }
     }
     let counts = counts.map(|(count, one, many)| format!("{count} {}", if count == 1 { one } else { many }));

@@ -131,10 +131,10 @@ impl Inner {
     }
 
     fn open(&self) -> Result<(), Failure> {
-        match self.closed.load(Ordering::Acquire) {
-            false => Ok(()),
-            true => Err(Failure::Denied(self.why_closed.get().cloned().unwrap_or_default())),
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Failure::Denied(self.why_closed.get().cloned().unwrap_or_default()));
         }
+        Ok(())
     }
 
     /// Makes a call, timed, and its failure readable.
@@ -203,7 +203,7 @@ impl Store for S3Store {
     }
 
     async fn prove(&self, prefix: &str, write: bool) -> Vec<Proof> {
-        prove::prove(&self.0, prefix, write).await
+        Box::pin(prove::prove(&self.0, prefix, write)).await
     }
 }
 
@@ -239,14 +239,13 @@ fn actions(operation: &str) -> &'static str {
         }
         "stat" => "s3:GetObject and s3:ListBucket (without the latter what is absent looks forbidden)",
         "read" | "read_back" => "s3:GetObject (and, for the bucket's encryption, kms:Decrypt with its key)",
-        "list" => "s3:ListBucket",
+        "list" | "head_bucket" => "s3:ListBucket",
         "delete" => "s3:DeleteObject",
         "delete_version" | "take_back" => "s3:DeleteObject and s3:DeleteObjectVersion",
         "list_versions" => "s3:ListBucketVersions",
         "abort" => "s3:AbortMultipartUpload",
         "list_parts" => "s3:ListMultipartUploadParts",
         "list_uploads" => "s3:ListBucketMultipartUploads",
-        "head_bucket" => "s3:ListBucket",
         "bucket_encryption" => "s3:GetEncryptionConfiguration",
         "bucket_public_access" => "s3:GetBucketPublicAccessBlock",
         "bucket_versioning" => "s3:GetBucketVersioning",
