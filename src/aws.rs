@@ -97,7 +97,10 @@ impl Trouble {
             _ => by_answer(status, code.as_deref()),
         };
         let what = match error {
-            SdkError::ServiceError(_) => error.message().unwrap_or_default().to_owned(),
+            SdkError::ServiceError(_) if error.message().is_some() || code.is_some() => {
+                error.message().unwrap_or_default().to_owned()
+            }
+            // Also an answer that couldn't be read.
             other => {
                 let mut words = other.to_string();
                 let mut source = std::error::Error::source(other);

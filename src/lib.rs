@@ -7,7 +7,7 @@
 //!
 //! | floor | rooms |
 //! |---|---|
-//! | 0 | [`fault`], [`secret`], [`budget`], [`replace`] |
+//! | 0 | [`fault`], [`secret`], [`budget`], [`proof`], [`replace`] |
 //! | 1 | [`aws`], [`config`], [`metrics`], [`message`] |
 //! | 2 | [`keys`], [`store`], [`tls`] |
 //! | 3 | [`http`], [`objects`], [`identity`] |
@@ -19,6 +19,7 @@
 // Floor 0: what everything may use.
 pub mod budget;
 pub mod fault;
+pub mod proof;
 pub mod replace;
 pub mod secret;
 

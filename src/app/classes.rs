@@ -12,12 +12,13 @@ use crate::{
     aws,
     config::{Bucket, Class, Config, Delete, KeyProvider as ProviderConfig, Place, Sse, is_key_arn},
     keys::{
-        DataKeys, KeyProvider, Unwrapped,
+        DataKeys, KeyProvider, KeyStanding, Unwrapped,
         kms::{self, KmsKeys},
         local::{Keyring, SERVER_BLOCK},
     },
     metrics::Metrics,
     objects::{Bounds, Objects},
+    proof::Proof,
     store::{
         Store,
         fs::FsStore,
@@ -28,18 +29,51 @@ use crate::{
 /// The classes by name.
 pub type Classes = HashMap<String, Arc<Objects>>;
 
+/// A class, as far as it could be built.
+pub(super) struct Built {
+    pub(super) name: String,
+    /// What its keys were seen to be, and what kept it from being built.
+    pub(super) proofs: Vec<Proof>,
+    pub(super) objects: Option<Arc<Objects>>,
+}
+
 /// Builds every class: its keys asked for, its store opened.
-pub(super) async fn build(config: &Config, bounds: &Bounds, metrics: &Metrics) -> Result<Classes, StartError> {
-    let Some(keys) = &config.keys else { return Ok(Classes::new()) };
+///
+/// # Errors
+/// [`StartError`] for what isn't one class's own.
+pub(super) async fn build(config: &Config, bounds: &Bounds, metrics: &Metrics) -> Result<Vec<Built>, StartError> {
+    let Some(keys) = &config.keys else { return Ok(Vec::new()) };
     let mut sources = Sources::new(config, metrics).await?;
     let unwrapped = Unwrapped::new(&keys.cache);
-    let mut classes = Classes::new();
+    let mut classes = Vec::new();
     for class in &config.classes {
-        let (provider, sse_arn) = sources.keys(class).await?;
-        let store = sources.store(class, sse_arn)?;
-        let data_keys = DataKeys::new(&class.name, provider, keys.cache, unwrapped.clone(), metrics.clone());
-        let objects = Objects::new(class.clone(), store, Arc::new(data_keys), bounds.clone(), metrics.clone());
-        classes.insert(class.name.clone(), Arc::new(objects));
+        let mut proofs = Vec::new();
+        let made = match sources.keys(class).await {
+            Err(error) => Err(("get its keys", error)),
+            Ok(SourcedKeys { provider, arn, proof }) => {
+                let unnamed = arn.as_ref().is_some_and(String::is_empty);
+                proofs.extend(proof);
+                match sources.store(class, arn) {
+                    Err(error) => Err(("open its store", error)),
+                    // Nothing is asked of S3 under a key whose ARN isn't known.
+                    Ok(_) if unnamed => Ok(None),
+                    Ok(store) => Ok(Some((provider, store))),
+                }
+            }
+        };
+        let objects = match made {
+            Ok(made) => made.map(|(provider, store)| {
+                let data_keys = DataKeys::new(&class.name, provider, keys.cache, unwrapped.clone(), metrics.clone());
+                Arc::new(Objects::new(class.clone(), store, Arc::new(data_keys), bounds.clone(), metrics.clone()))
+            }),
+            Err((what, error)) => {
+                proofs.push(Proof::fail(what, error.what));
+                None
+            }
+        };
+        let of = format!("class `{}`", class.name);
+        let proofs = proofs.into_iter().map(|proof| proof.of(&of)).collect();
+        classes.push(Built { name: class.name.clone(), proofs, objects });
     }
     Ok(classes)
 }
@@ -52,7 +86,20 @@ pub async fn keys_of(config: &Config, class: &Class, metrics: &Metrics) -> Resul
     let mut sources = Sources::new(config, metrics).await?;
     // A command wraps once; it doesn't use a block of the keyring's count up.
     sources.block = crate::keys::local::COMMAND_BLOCK;
-    Ok(sources.keys(class).await?.0)
+    let SourcedKeys { provider, proof, .. } = sources.keys(class).await?;
+    match proof.filter(Proof::failed) {
+        Some(proof) => Err(StartError::from(proof.of(format!("class `{}`", class.name)))),
+        None => Ok(provider),
+    }
+}
+
+/// The keys of a class.
+pub(super) struct SourcedKeys {
+    pub(super) provider: Arc<dyn KeyProvider>,
+    /// The ARN of the key that seals, where that is KMS's; empty where it couldn't be learnt.
+    pub(super) arn: Option<String>,
+    /// What the key service said of it.
+    pub(super) proof: Option<Proof>,
 }
 
 /// What classes are made of; each thing is made once.
@@ -78,8 +125,8 @@ impl<'a> Sources<'a> {
         Ok(Self { config, metrics, aws, keyring: None, block: SERVER_BLOCK, folders: HashMap::new() })
     }
 
-    /// The class's keys, and the ARN of the one that seals where that is KMS's.
-    pub(super) async fn keys(&mut self, class: &Class) -> Result<(Arc<dyn KeyProvider>, Option<String>), StartError> {
+    /// The class's keys.
+    pub(super) async fn keys(&mut self, class: &Class) -> Result<SourcedKeys, StartError> {
         let part = format!("class `{}`", class.name);
         let missing = || StartError::new(&part, "there are no [keys]");
         let keys = self.config.keys.as_ref().ok_or_else(missing)?;
@@ -91,7 +138,8 @@ impl<'a> Sources<'a> {
                 };
                 self.keyring = Some(Arc::clone(&ring));
                 let view = ring.view(class.write_key.as_deref(), &class.recipients, class.read_keys.as_deref());
-                Ok((Arc::new(view.map_err(StartError::of(&part))?), None))
+                let provider = Arc::new(view.map_err(StartError::of(&part))?);
+                Ok(SourcedKeys { provider, arn: None, proof: None })
             }
             ProviderConfig::Kms { endpoint, .. } => {
                 let (Some(aws), Some(key)) = (&self.aws, &class.kms_key) else { return Err(missing()) };
@@ -99,17 +147,25 @@ impl<'a> Sources<'a> {
                 let own = || if is_key_arn(key) { vec![key.clone()] } else { vec![] };
                 let read = class.read_keys.clone().unwrap_or_else(own);
                 let keys = KmsKeys::new(client, key, class.recipients.clone(), read, self.metrics.clone());
-                let standing = keys.standing().await.map_err(StartError::of(&part))?;
-                if let Some(fault) = standing.fault {
-                    return Err(StartError::new(&part, format!("KMS key {key} can't be used: {fault}")));
-                }
-                if !keys.reads(&standing.arn) {
-                    return Err(StartError::new(
-                        &part,
-                        format!("{key} is {} now, which isn't among `read_keys`: add it there", standing.arn),
-                    ));
-                }
-                Ok((Arc::new(keys), Some(standing.arn)))
+                let what = "have a KMS key that can be used";
+                let standing = keys.describe().await;
+                let arn = match &standing {
+                    Ok(standing) if !standing.arn.is_empty() => standing.arn.clone(),
+                    _ if is_key_arn(key) => key.clone(),
+                    _ => String::new(),
+                };
+                let proof = match standing {
+                    Err(failure) => Proof::fail(what, failure),
+                    Ok(KeyStanding { fault: Some(fault), .. }) => {
+                        let mend = "enable it, or name another as `kms_key`";
+                        Proof::fail(what, format!("KMS key {key} can't be used: {fault}; {mend}"))
+                    }
+                    Ok(KeyStanding { arn, .. }) if !keys.reads(&arn) => {
+                        Proof::fail(what, format!("{key} is {arn} now, which isn't among `read_keys`: add it there"))
+                    }
+                    Ok(KeyStanding { arn, .. }) => Proof::ok(what, format!("{key} is {arn}: enabled, for encryption")),
+                };
+                Ok(SourcedKeys { provider: Arc::new(keys), arn: Some(arn), proof: Some(proof) })
             }
         }
     }

@@ -7,9 +7,12 @@ use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 mod classes;
+mod health;
+mod proving;
 mod rework;
 
 pub use classes::{Classes, keys_of};
+pub use proving::prove;
 pub use rework::{Alone, Whence, origin};
 
 use crate::{
@@ -19,6 +22,7 @@ use crate::{
     identity::{TokenFile, TokenStore},
     metrics::Metrics,
     objects::{Bounds, Slots},
+    proof::Proof,
     server::{
         Drained, Front, Server, Stop,
         admin::{Admin, Readiness},
@@ -31,8 +35,6 @@ use crate::{
 const SWEEP: Duration = Duration::from_secs(10);
 /// What uploads get beyond the drain's time, to undo what they began.
 const UNDOING: Duration = Duration::from_secs(5);
-/// How often the stores are asked whether they are there; `/readyz` tells what was last found.
-const PROBE: Duration = Duration::from_secs(15);
 
 /// Everything, alive but not yet serving.
 pub struct App {
@@ -76,9 +78,16 @@ impl App {
             uploads: uploads.clone(),
         };
         let budget = bounds.budget.clone();
-        let classes = classes::build(&config, &bounds, &metrics).await?;
-        for objects in classes.values() {
-            objects.canary().await.map_err(StartError::of("canary"))?;
+        let mut classes = Classes::new();
+        for built in classes::build(&config, &bounds, &metrics).await? {
+            let canary = match &built.objects {
+                Some(objects) if !built.proofs.iter().any(Proof::failed) => objects.canary().await,
+                _ => Vec::new(),
+            };
+            if let Some(failed) = built.proofs.into_iter().chain(canary).find(Proof::failed) {
+                return Err(failed.into());
+            }
+            classes.extend(built.objects.map(|objects| (built.name, objects)));
         }
         let tokens = tokens(&config)?;
         let gateway = Gateway::new(&config, &classes, tokens, metrics.clone())
@@ -119,18 +128,6 @@ impl App {
         self.admin.local_addr()
     }
 
-    /// Each class's name, and the largest object that it takes with a length and
-    /// without one; in the order of the names.
-    pub fn largest_objects(&self) -> Vec<(&str, u64, u64)> {
-        let mut largest: Vec<_> = self
-            .classes
-            .iter()
-            .map(|(name, objects)| (name.as_str(), objects.class().max_size, objects.largest_unannounced()))
-            .collect();
-        largest.sort_unstable();
-        largest
-    }
-
     /// Serves until `stop` says so, then lets requests and uploads finish within
     /// the drain's time. `reload` is raised to have certificates looked at at once.
     pub async fn run(self, stop: watch::Receiver<Stop>, reload: watch::Receiver<u64>) -> Drained {
@@ -141,7 +138,13 @@ impl App {
         }
         background.spawn(async move { match admin.serve().await {} });
         background.spawn(sweep(classes.clone()));
-        background.spawn(keep(classes, readiness, stop.clone()));
+        let health = health::Health::new(classes.len(), readiness);
+        health::watch(&health, classes, &mut background);
+        let mut stopping = stop.clone();
+        background.spawn(async move {
+            reached(&mut stopping, Stop::Drain).await;
+            health.stopping();
+        });
         let mut cut = stop.clone();
         let mut begun = stop.clone();
         let deadline = tokio::spawn(async move {
@@ -188,42 +191,13 @@ fn clamp_connections(limits: &mut Limits, descriptors: u64) {
     }
 }
 
-/// Ends the time of keys, whether or not anybody asks for one.
+/// Ends the time of keys, whether or not anybody asks for them.
 async fn sweep(classes: Classes) {
-    let mut tick = tokio::time::interval(SWEEP);
+    let mut sweep = tokio::time::interval(SWEEP);
     loop {
-        tick.tick().await;
-        classes.values().for_each(|objects| objects.sweep());
-    }
-}
-
-/// Asks the stores whether they are there, and tells `/readyz`.
-async fn keep(classes: Classes, readiness: watch::Sender<Readiness>, mut stop: watch::Receiver<Stop>) {
-    let mut probe = tokio::time::interval(PROBE);
-    loop {
-        tokio::select! {
-            _ = probe.tick() => {
-                let mut away = Vec::new();
-                for (name, objects) in &classes {
-                    let probed = tokio::time::timeout(PROBE / 2, objects.probe()).await;
-                    let probed = probed.map_err(|_| "no answer in time".to_owned());
-                    if let Err(fault) = probed.and_then(|probed| probed.map_err(|fault| fault.to_string())) {
-                        tracing::error!(class = name, fault, "the store doesn't answer");
-                        away.push(format!("the store of class {name} doesn't answer"));
-                    }
-                }
-                // While one class still serves, the others' clients lose less here
-                // than by an unready replica.
-                readiness.send_replace(if away.is_empty() || away.len() < classes.len() {
-                    Readiness::Ready { degraded: away }
-                } else {
-                    Readiness::NotReady { reasons: away }
-                });
-            }
-            () = reached(&mut stop, Stop::Drain) => {
-                readiness.send_replace(Readiness::NotReady { reasons: vec!["stopping".into()] });
-                return;
-            }
+        sweep.tick().await;
+        for objects in classes.values() {
+            objects.sweep();
         }
     }
 }
@@ -245,3 +219,9 @@ impl fmt::Display for StartError {
 }
 
 impl std::error::Error for StartError {}
+
+impl From<Proof> for StartError {
+    fn from(proof: Proof) -> Self {
+        Self { part: proof.of, what: format!("{}: {}", proof.what, proof.words) }
+    }
+}

@@ -2,13 +2,17 @@
 
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
-use super::{StartError, classes::Sources};
+use super::{
+    StartError,
+    classes::{SourcedKeys, Sources},
+};
 use crate::{
     budget::Budget,
     config::{Binding, Class, Config, KeyProvider as ProviderConfig, Place},
     keys::{DataKeys, Unwrapped, local::COMMAND_BLOCK},
     metrics::Metrics,
     objects::{Bounds, Objects, Slots},
+    proof::Proof,
     rework::{Folder, Origin, Stored},
 };
 
@@ -69,6 +73,7 @@ impl Alone {
             buffer_wait: config.limits.buffer_wait,
             max_part: config.limits.max_part,
             send_idle: PATIENCE,
+            min_rate: 0,
             uploads: Slots::new(config.limits.uploads),
         };
         let mut sources = Sources::new(config, &metrics).await?;
@@ -76,8 +81,11 @@ impl Alone {
             // Many objects share a data key: few wraps are needed.
             sources.block = COMMAND_BLOCK;
         }
-        let (provider, sse_arn) = sources.keys(&class).await?;
-        let store = sources.store(&class, sse_arn)?;
+        let SourcedKeys { provider, arn, proof } = sources.keys(&class).await?;
+        if let Some(proof) = proof.filter(Proof::failed) {
+            return Err(StartError::new(format!("class `{}`", class.name), format!("{}: {}", proof.what, proof.words)));
+        }
+        let store = sources.store(&class, arn)?;
         let data_keys = DataKeys::new(&class.name, provider, keys.cache, Unwrapped::new(&keys.cache), metrics.clone());
         Ok(Self { objects: Arc::new(Objects::new(class, store, Arc::new(data_keys), bounds, metrics)), budget })
     }

@@ -3,32 +3,52 @@
 use std::path::Path;
 
 use super::{Failure, output, run};
-use crate::{app::App, config::Config};
+use crate::{
+    app,
+    config::Config,
+    proof::{Proof, Verdict},
+};
 
-/// Reads and validates; with `online`, builds everything and serves nothing.
+/// Reads and validates; with `online`, tries all that the file names and prints a
+/// line for each.
 pub(super) fn run(path: &Path, online: bool) -> Result<(), Failure> {
-    let mut config = Config::load(path)?;
+    let config = Config::load(path)?;
     let counts = [
         (config.listeners.len(), "listener", "listeners"),
         (config.classes.len(), "class", "classes"),
         (config.routes.len(), "route", "routes"),
     ];
+    let mut how = "reads well".to_owned();
     if online {
-        // Any free port: the real one may be in use by the server that this
-        // configuration is to replace.
-        for listener in &mut config.listeners {
-            listener.bind.set_port(0);
+        let proofs = run::runtime()?.block_on(app::prove(&config));
+        output::say(&table(&proofs));
+        let count = |verdict| proofs.iter().filter(|proof| proof.verdict == verdict).count();
+        let (failed, warned) = (count(Verdict::Fail), count(Verdict::Warn));
+        if failed > 0 {
+            let of = format!("{}: {failed} of {} things tried failed", path.display(), proofs.len());
+            // Again, where only what went wrong is read.
+            let list: String =
+                proofs.iter().filter(|proof| proof.failed()).map(|proof| format!("\n  {proof}")).collect();
+            return Err(Failure::input(of + ":" + &list));
         }
-        config.admin.bind.set_port(0);
-        let app = run::runtime()?.block_on(App::build(config)).map_err(Failure::input)?;
-        for (name, announced, unannounced) in app.largest_objects() {
-            output::say(&format!(
-                "class {name}: objects of up to {announced} bytes, and of {unannounced} when their length isn't sent"
-            ));
+        how = format!("reads well; {} things are proved", proofs.len() - warned);
+        if warned > 0 {
+            how = format!("{how}, and {warned} to be looked at");
         }
     }
-    let how = if online { "reads well; certificates, keys, stores and tokens are proved" } else { "reads well" };
     let counts = counts.map(|(count, one, many)| format!("{count} {}", if count == 1 { one } else { many }));
     output::say(&format!("{} {how}: {}", path.display(), counts.join(", ")));
     Ok(())
+}
+
+/// One line for each proof: verdict, of what, what, and what was found.
+fn table(proofs: &[Proof]) -> String {
+    let width = |cell: fn(&Proof) -> &str| proofs.iter().map(|proof| cell(proof).chars().count()).max().unwrap_or(0);
+    let (of, what) = (width(|proof| &proof.of), width(|proof| &proof.what));
+    let line = |proof: &Proof| {
+        // A second line of words stands below the first.
+        let words = proof.words.replace('\n', &format!("\n{:1$}", "", 10 + of + what));
+        format!("{:4}  {:of$}  {:what$}  {words}", proof.verdict.as_str(), proof.of, proof.what)
+    };
+    proofs.iter().map(line).collect::<Vec<_>>().join("\n")
 }

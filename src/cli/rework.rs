@@ -17,6 +17,7 @@ use crate::{
     app::{self, Alone},
     config::{Class, Config},
     fault::Fault,
+    proof::Proof,
     rework::{Counts, Rework, Settings, Tally},
 };
 
@@ -69,7 +70,10 @@ fn begin(args: &ClassArgs) -> Result<(Config, Class), Failure> {
 
 /// The canary shows a fault before any object does.
 async fn proved(alone: &Alone) -> Result<(), Failure> {
-    alone.objects.canary().await.map_err(|error| Failure::new(format!("canary: {error}")))
+    match alone.objects.canary().await.into_iter().find(Proof::failed) {
+        Some(proof) => Err(Failure::new(format!("canary: {}: {}", proof.what, proof.words))),
+        None => Ok(()),
+    }
 }
 
 async fn go<V, F>(config: &Config, args: &ClassArgs, alone: Alone, verb: &str, work: V) -> Result<(), Failure>

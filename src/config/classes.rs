@@ -3,6 +3,7 @@
 use std::{
     ops::Range,
     path::{Component, Path, PathBuf},
+    time::Duration,
 };
 
 use super::{
@@ -15,6 +16,7 @@ use super::{
 const MOST_FRAMES: u64 = (1 << 32) - 2;
 const DEFAULT_FRAME: u32 = 256 << 10;
 const DEFAULT_MAX_SIZE: u64 = 1 << 40;
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// The classes as far as they could be read.
 pub(super) struct Classes {
@@ -178,9 +180,12 @@ fn place(section: &Section<'_>) -> (Option<Found<PathBuf>>, Option<Found<String>
     let require_sse_kms = section.boolean("require_sse_kms").unwrap_or(true);
     let deletes = [("marker", Delete::Marker), ("versions", Delete::Versions)];
     let delete = section.one_of("delete", &deletes).unwrap_or(Delete::Marker);
-    let place = bucket
-        .as_ref()
-        .map(|bucket| Place::Bucket(Bucket { name: bucket.value.clone(), sse, require_sse_kms, delete }));
+    let exclusive = section.boolean("exclusive").unwrap_or(false);
+    let orphan_after = section.duration("orphan_after", DAY..=DAY * 365).unwrap_or(DAY * 7);
+    let place = bucket.as_ref().map(|bucket| {
+        let name = bucket.value.clone();
+        Place::Bucket(Bucket { name, sse, require_sse_kms, delete, exclusive, orphan_after })
+    });
     (None, bucket, place)
 }
 

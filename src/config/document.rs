@@ -136,7 +136,7 @@ impl<'a> Section<'a> {
     pub(super) fn refuse(&self, key: &'static str, title: &str, help: &str) {
         self.refused.borrow_mut().insert(key);
         if let Some((name, _)) = self.table.get_key_value(key) {
-            self.fault(Fault::new(title, help).at(&name.span(), "not in this build"));
+            self.fault(Fault::new(title, help).at(&name.span(), "has no place here"));
         }
     }
 

@@ -198,6 +198,11 @@ pub struct Bucket {
     pub require_sse_kms: bool,
     /// `delete = "marker" | "versions"`: what a removal leaves.
     pub delete: Delete,
+    /// `exclusive`: whether nobody else writes below the class's prefix, so that
+    /// uploads left unfinished there are ours to abort. Default false.
+    pub exclusive: bool,
+    /// `orphan_after`: how old an unfinished upload is then, at least 1 day. Default 7 days.
+    pub orphan_after: Duration,
 }
 
 /// What S3 encrypts with.

@@ -9,6 +9,9 @@ use super::*;
 /// The whole example, which the documentation points to.
 const EXAMPLE: &str = include_str!("../../config/sealward.toml");
 
+/// The same for AWS: what differs there.
+const AWS_EXAMPLE: &str = include_str!("../../config/sealward-aws.toml");
+
 /// Twenty lines that are well; the tables below break one thing each.
 const GOOD: &str = r#"[[listener]]
 bind = "127.0.0.1:8443"
@@ -66,14 +69,14 @@ fn assert_fault(text: &str, line: Option<usize>, title: &str, help: &str) {
     }
 }
 
-/// The example with every `# key = value` made a line of its own.
-fn uncommented() -> String {
+/// An example with every `# key = value` made a line of its own.
+fn uncommented(example: &str) -> String {
     let key = |line: &str| {
         let rest = line.strip_prefix("# ")?;
         let (key, _) = rest.split_once(" = ")?;
         key.chars().all(|c| c.is_ascii_lowercase() || c == '_').then(|| rest.to_owned())
     };
-    EXAMPLE.lines().map(|line| key(line).unwrap_or_else(|| line.to_owned()) + "\n").collect()
+    example.lines().map(|line| key(line).unwrap_or_else(|| line.to_owned()) + "\n").collect()
 }
 
 fn keys_of(table: &DeTable<'_>, path: &str, into: &mut BTreeSet<String>) {
@@ -117,20 +120,25 @@ fn a_small_memory_makes_small_parts() {
 }
 
 #[test]
-fn the_example_is_read() {
+fn the_examples_are_read() {
     Config::parse(EXAMPLE, "config/sealward.toml", Path::new("config")).unwrap();
+    Config::parse(AWS_EXAMPLE, "config/sealward-aws.toml", Path::new("config")).unwrap();
+}
+
+/// The keys written in `text`.
+fn written(text: &str) -> BTreeSet<String> {
+    let mut written = BTreeSet::new();
+    keys_of(&read::table(text).unwrap(), "", &mut written);
+    written
 }
 
 #[test]
-fn the_example_names_every_key_and_its_defaults_are_true() {
-    let whole = uncommented();
+fn the_examples_name_every_key_and_their_defaults_are_true() {
+    let whole = uncommented(EXAMPLE);
     let config = parse(&whole).unwrap();
-    let table = read::table(&whole).unwrap();
-    let mut written = BTreeSet::new();
-    keys_of(&table, "", &mut written);
-    assert_eq!(written, read::known_keys(&whole));
+    assert_eq!(written(&whole), read::known_keys(&whole), "those of a keyring and a folder");
 
-    // What stands commented out is the default, but for the three that say they are examples.
+    // What stands commented out is the default, but for what says that it is an example.
     let plain = parse(EXAMPLE).unwrap();
     let drop_examples = |mut config: Config| {
         config.classes[0].write_key = None;
@@ -139,6 +147,80 @@ fn the_example_names_every_key_and_its_defaults_are_true() {
         format!("{config:#?}")
     };
     assert_eq!(drop_examples(config), drop_examples(plain));
+
+    let aws = uncommented(AWS_EXAMPLE);
+    let config = parse(&aws).unwrap();
+    // `write_key` is asked for under KMS too, to say that it has no place there.
+    let known: BTreeSet<_> = read::known_keys(&aws).union(&read::known_keys(&whole)).cloned().collect();
+    let both: BTreeSet<_> = written(&aws).union(&written(&whole)).cloned().collect();
+    assert_eq!(both, known, "both examples together");
+    let plain = parse(AWS_EXAMPLE).unwrap();
+    let drop_examples = |mut config: Config| {
+        let keys = config.keys.as_mut().unwrap();
+        let KeyProvider::Kms { region, endpoint } = &mut keys.provider else { panic!("not KMS") };
+        (*region, *endpoint) = (None, None);
+        format!("{config:#?}")
+    };
+    assert_eq!(drop_examples(config), drop_examples(plain));
+}
+
+#[test]
+fn what_kms_and_a_bucket_take() {
+    let good = r#"[[listener]]
+bind = "127.0.0.1:8443"
+tls = { source = { files = { cert = "cert.pem", key = "key.pem" } } }
+
+[keys]
+provider = "kms"
+
+[[class]]
+name = "records"
+kms_key = "alias/records"
+read_keys = ["arn:aws:kms:eu-west-1:111122223333:key/1"]
+bucket = "records"
+
+[[route]]
+path = "/files/"
+seal = { class = "records" }
+
+[identity]
+tokens = "tokens.json"
+"#;
+    let config = parse(good).unwrap();
+    let Place::Bucket(bucket) = &config.classes[0].place else { panic!("no bucket") };
+    assert_eq!((bucket.sse, bucket.require_sse_kms, bucket.delete), (Sse::Kms, true, Delete::Marker));
+    assert_eq!((bucket.exclusive, bucket.orphan_after), (false, Duration::from_secs(7 * 86_400)));
+
+    for (old, new, line, title, help) in [
+        ("provider = \"kms\"", "provider = \"kms\"\nkeyring = \"k\"", 7, "KMS takes no `keyring`", "local"),
+        ("bucket = ", "write_key = \"a\"\nbucket = ", 8, "`write_key` names a key of a local keyring", "`kms_key`"),
+        ("kms_key = \"alias/records\"", "", 8, "lacks `kms_key`", "alias/"),
+        ("\"alias/records\"", "\"records\"", 8, "`records` is no KMS key", "an alias"),
+        ("read_keys = [\"arn:aws:kms:eu-west-1:111122223333:key/1\"]", "", 8, "doesn't say which keys", "`read_keys"),
+        (":key/1\"", ":alias/1\"", 8, "is no KMS key's ARN", "never aliases"),
+        ("bucket = \"records\"", "bucket = \"a b\"", 12, "`a b` is no bucket", "or an ARN"),
+        ("bucket = ", "directory = \"d\"\nbucket = ", 12, "not in both", "leave one out"),
+        ("bucket = ", "sse = \"aws:kmss\"\nbucket = ", 12, "`sse` cannot be", "did you mean `aws:kms`?"),
+        ("bucket = ", "require_sse_kms = \"no\"\nbucket = ", 12, "must be `true` or `false`", "quotes"),
+        ("bucket = ", "delete = \"all\"\nbucket = ", 12, "`delete` cannot be `all`", "`marker`, `versions`"),
+        ("bucket = ", "exclusive = 1\nbucket = ", 12, "must be `true` or `false`", "quotes"),
+        ("bucket = ", "orphan_after = \"23h\"\nbucket = ", 12, "out of range", "write 1d to 365d"),
+        ("bucket = ", "orphan_after = 7\nbucket = ", 12, "needs a unit", "10s"),
+    ] {
+        assert!(good.contains(old), "{old}");
+        assert_fault(&good.replacen(old, new, 1), Some(line), title, help);
+    }
+
+    let class = |prefix: &str| {
+        let class =
+            "[[class]]\nname = \"b\"\nkms_key = \"arn:aws:kms:eu-west-1:111122223333:key/2\"\nbucket = \"records\"\n";
+        format!("{good}{class}prefix = \"{prefix}\"\n")
+    };
+    let faults = broken(&class("in/"));
+    assert_eq!(faults.len(), 1, "{faults}");
+    assert!(faults.to_string().contains("two classes store in one place"), "{faults}");
+    let beside = class("in/").replacen("bucket = ", "prefix = \"out/\"\nbucket = ", 1);
+    parse(&beside).unwrap();
 }
 
 #[test]
@@ -180,7 +262,7 @@ fn expanded_values_are_used_and_never_repeated() {
     assert!(config.routes[0].public);
 
     // In every string of the file, and so in every fault about a value.
-    let whole = uncommented();
+    let whole = uncommented(EXAMPLE);
     let mut faults = 0;
     for (at, line) in whole.lines().enumerate() {
         let Some((key, _)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) else { continue };
@@ -248,7 +330,6 @@ fn one_line_changed_is_one_fault() {
         ("key = \"key.pem\"", "refresh = \"1s\"", 3, "lacks `key`", "add `key = "),
         ("key = \"key.pem\"", "key = \"key.pem\", refresh = \"0s\"", 3, "out of range", "write 1ms to 1d"),
         // Keys.
-        ("\"local\"", "\"kms\"", 7, "KMS takes no `keyring`", "provider = \"local\""),
         ("keyring =", "region = \"eu-west-1\"\nkeyring =", 7, "the local keyring has no `region`", "leave it out"),
         ("\"local\"", "\"locl\"", 6, "`provider` cannot be `locl`", "did you mean `local`?"),
         ("keyring = \"keyring.json\"", "", 5, "lacks `keyring`", "add `keyring"),
@@ -277,6 +358,7 @@ fn one_line_changed_is_one_fault() {
         ("directory =", "write_key = \"a/b\"\ndirectory =", 11, "no name of a key", "without its namespace"),
         ("directory =", "read_keys = [\"a\"]\ndirectory =", 11, "no name of a key", "`namespace/name`"),
         ("directory =", "read_keys = []\ndirectory =", 9, "`read_keys` is empty", "leave `read_keys` out"),
+        ("directory =", "exclusive = true\ndirectory =", 11, "unknown key `exclusive`", "what fits"),
         ("directory =", "canary = \"ful\"\ndirectory =", 11, "`canary` cannot be", "did you mean `full`?"),
         // Routes.
         ("\"/files/\"", "\"/files\"", 14, "does not end in `/`", "both ends"),

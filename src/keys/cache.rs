@@ -13,12 +13,13 @@ use std::{
 use aws_lc_rs::digest::{self, SHA256};
 use moka::{Expiry, sync::Cache};
 
-use super::{KeyFailure, KeyProvider, flight::SingleFlight};
+use super::{KeyFailure, KeyProvider, KeyStanding, flight::SingleFlight};
 use crate::{
     config::KeyCache as Bounds,
     fault::Tamper,
     message::{Damage, EncryptedDataKey, EncryptionContext},
     metrics::Metrics,
+    proof::Proof,
     secret::Key256,
 };
 
@@ -155,6 +156,40 @@ impl DataKeys {
     /// the class seals under now.
     pub fn is_current(&self, data_keys: &[EncryptedDataKey]) -> bool {
         data_keys.first().is_some_and(|data_key| self.provider.is_current(data_key))
+    }
+
+    /// A data key of nobody's, past every cache: issued by the provider, and unwrapped
+    /// by it again where this class may open it. `open` false leaves the second out.
+    pub async fn prove(&self, context: &EncryptionContext, open: bool) -> Vec<Proof> {
+        let (issue, unwrap) = ("issue a data key", "unwrap it");
+        let fresh = match self.provider.generate(context).await {
+            Ok(fresh) => fresh,
+            Err(failure) => return vec![Proof::fail(issue, failure)],
+        };
+        let mut proofs = vec![Proof::ok(issue, format!("under {}", fresh.name))];
+        if !open {
+            return proofs;
+        }
+        let mut ours = 0;
+        for data_key in &fresh.encrypted {
+            let Some(name) = self.provider.recognise(data_key) else { continue };
+            ours += 1;
+            proofs.push(match self.provider.unwrap(data_key, context).await {
+                Ok(key) if key.expose() == fresh.key.expose() => Proof::ok(unwrap, format!("by {name}")),
+                Ok(_) => Proof::fail(unwrap, format!("{name} gave another key back")),
+                Err(failure) => Proof::fail(unwrap, failure),
+            });
+        }
+        if ours == 0 {
+            let words = "none of the keys that it is wrapped under is one this class may open: look at `read_keys`";
+            proofs.push(Proof::fail(unwrap, words));
+        }
+        proofs
+    }
+
+    /// What the key service says of the class's key; `None` where there is none to ask.
+    pub async fn standing(&self) -> Option<Result<KeyStanding, KeyFailure>> {
+        self.provider.standing().await
     }
 
     /// Forgets what is past its bounds; called now and then, so that a key's time

@@ -21,7 +21,7 @@ use aws_sdk_kms::{
 use aws_smithy_types::timeout::TimeoutConfig;
 use zeroize::Zeroizing;
 
-use super::{Generated, KeyFailure, KeyProvider, breaker::Breaker};
+use super::{Generated, KeyFailure, KeyProvider, KeyStanding, breaker::Breaker};
 use crate::{
     aws::{Trouble, TroubleKind},
     config::is_key_arn,
@@ -34,6 +34,8 @@ use crate::{
 const PROVIDER: &[u8] = b"aws-kms";
 /// One try of one call.
 const ATTEMPT: Duration = Duration::from_secs(3);
+/// What a call costs, as KMS's price list had it when this was written.
+const DOLLARS: f64 = 0.03 / 10_000.0;
 /// One call with all its tries.
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -62,15 +64,6 @@ pub struct KmsKeys {
     metrics: Metrics,
 }
 
-/// What KMS says of a key.
-#[derive(Clone, Debug)]
-pub struct KeyStanding {
-    /// Its ARN, whatever it was asked by.
-    pub arn: String,
-    /// What keeps it from being used, if anything does.
-    pub fault: Option<String>,
-}
-
 impl KmsKeys {
     /// Keys of a class that seals under `key` and opens under `read` (key ARNs).
     pub fn new(client: Client, key: &str, recipients: Vec<String>, read: Vec<String>, metrics: Metrics) -> Self {
@@ -94,19 +87,30 @@ impl KmsKeys {
     ///
     /// # Errors
     /// [`KeyFailure`] when KMS doesn't say.
-    pub async fn standing(&self) -> Result<KeyStanding, KeyFailure> {
+    pub async fn describe(&self) -> Result<KeyStanding, KeyFailure> {
         let call = self.client.describe_key().key_id(&self.name).send();
-        let answer = self.timed("describe", call).await?;
+        let usable = self.metrics.kms_key_usable.with_label_values(&[&self.name]);
+        let answer = match self.timed("describe", call).await {
+            Err(KeyFailure::Broken(detail)) => {
+                // There is no such key, or none that may be asked about so.
+                usable.set(0);
+                return Ok(KeyStanding { name: self.name.clone(), arn: String::new(), fault: Some(detail) });
+            }
+            outcome => outcome?,
+        };
         let key = answer.key_metadata.ok_or_else(|| KeyFailure::Broken("DescribeKey answered nothing".into()))?;
         let fault = match (key.key_state.as_ref(), key.key_usage.as_ref()) {
             // A stand-in may say nothing of the usage: a key for anything else would.
             (Some(KeyState::Enabled), None | Some(KeyUsageType::EncryptDecrypt)) => None,
-            (Some(KeyState::Enabled), usage) => Some(format!("its usage is {usage:?}, not ENCRYPT_DECRYPT")),
+            (Some(KeyState::Enabled), Some(usage)) => {
+                Some(format!("its usage is {}, not ENCRYPT_DECRYPT", usage.as_str()))
+            }
             (state, _) => Some(format!("its state is {}", state.map_or("unknown", KeyState::as_str))),
         };
         let arn = key.arn.unwrap_or_default();
         self.arn.get_or_init(|| arn.clone());
-        Ok(KeyStanding { arn, fault })
+        usable.set(i64::from(fault.is_none()));
+        Ok(KeyStanding { name: self.name.clone(), arn, fault })
     }
 
     /// The configured ARN that answers for the ARN `info`: itself, or a related
@@ -130,6 +134,7 @@ impl KmsKeys {
         }
         let begun = Instant::now();
         let outcome = call.await.map_err(|error| Trouble::of(&error));
+        self.metrics.kms_cost.with_label_values(&[&self.name]).inc_by(DOLLARS);
         self.metrics.kms_seconds.with_label_values(&[operation, &self.name]).observe(begun.elapsed().as_secs_f64());
         let (label, failure) = match outcome {
             Ok(answer) => {
@@ -137,7 +142,12 @@ impl KmsKeys {
                 self.count(operation, "ok");
                 return Ok(answer);
             }
-            Err(trouble) => judge(&trouble),
+            Err(mut trouble) => {
+                if trouble.kind == TroubleKind::Denied {
+                    trouble.detail = format!("{}; allow {} on {}", trouble.detail, action(operation), self.name);
+                }
+                judge(&trouble)
+            }
         };
         match &failure {
             KeyFailure::Unavailable(_) => self.breaker.failed(),
@@ -218,11 +228,25 @@ impl KeyProvider for KmsKeys {
             .and_then(|plaintext| Key256::from_slice(&plaintext))
             .ok_or_else(|| refused("the data key isn't 32 bytes"))
     }
+
+    async fn standing(&self) -> Option<Result<KeyStanding, KeyFailure>> {
+        Some(self.describe().await)
+    }
 }
 
 impl fmt::Debug for KmsKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KmsKeys").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// What IAM and the key's policy call `operation`.
+fn action(operation: &str) -> &'static str {
+    match operation {
+        "generate" => "kms:GenerateDataKey",
+        "encrypt" => "kms:Encrypt",
+        "describe" => "kms:DescribeKey",
+        _ => "kms:Decrypt",
     }
 }
 
@@ -263,10 +287,8 @@ fn judge(trouble: &Trouble) -> (&'static str, KeyFailure) {
             _,
             Some("DisabledException" | "KMSInvalidStateException" | "NotFoundException" | "InvalidKeyUsageException"),
         ) => ("unusable", KeyFailure::Broken(detail)),
-        (TroubleKind::Unsent | TroubleKind::Unanswered | TroubleKind::Server, _) => {
-            ("unavailable", KeyFailure::Unavailable(detail))
-        }
-        (_, Some("DependencyTimeoutException" | "KeyUnavailableException" | "KMSInternalException")) => {
+        (TroubleKind::Unsent | TroubleKind::Unanswered | TroubleKind::Server, _)
+        | (_, Some("DependencyTimeoutException" | "KeyUnavailableException" | "KMSInternalException")) => {
             ("unavailable", KeyFailure::Unavailable(detail))
         }
         _ => ("error", KeyFailure::Broken(detail)),

@@ -41,6 +41,23 @@ pub trait KeyProvider: Send + Sync + 'static {
 
     /// Unwraps `data_key`, which [`Self::recognise`] knew, bound to `context`.
     async fn unwrap(&self, data_key: &EncryptedDataKey, context: &EncryptionContext) -> Result<Key256, KeyFailure>;
+
+    /// What the key service says of the class's own key; `None` where there is no
+    /// such service to ask.
+    async fn standing(&self) -> Option<Result<KeyStanding, KeyFailure>> {
+        None
+    }
+}
+
+/// What a key service says of a key.
+#[derive(Clone, Debug)]
+pub struct KeyStanding {
+    /// The key as configured.
+    pub name: String,
+    /// Its ARN, whatever it was asked by.
+    pub arn: String,
+    /// What keeps it from being used, if anything does.
+    pub fault: Option<String>,
 }
 
 /// A data key, fresh.

@@ -1,54 +1,80 @@
 //! Proving a class before traffic does: a small object of our own goes the whole
 //! way, and is removed.
 
-use std::{collections::VecDeque, fmt, sync::Arc, task};
+use std::{collections::VecDeque, sync::Arc, task, time::Duration};
 
 use bytes::Bytes;
 
-use super::{Answer, Description, ObjectKey, Objects, Plaintext, Promises, Upload, Wanted, WriteCondition};
+use super::{Answer, Description, ObjectKey, Objects, Plaintext, Promises, Upload, Wanted, WriteCondition, context_of};
 use crate::{
     config::Canary,
     fault::Fault,
+    keys::{KeyFailure, KeyStanding},
     message::{Caps, Header, MessageId},
+    proof::Proof,
     secret::random_array,
-    store::{Condition, Failure, Span, Target},
+    store::{Attributes, Condition, Failure, Span, Target},
 };
 
-/// What didn't hold of a class.
-#[derive(Debug)]
-pub struct CanaryError {
-    class: String,
-    step: &'static str,
-    what: String,
-}
-
 impl Objects {
-    /// Seals, stores, reads raw, opens and removes a canary below `.sealward/`, as
-    /// far as the class's `canary` says.
+    /// Tries everything that the class's `canary` allows: a data key issued and
+    /// unwrapped; a canary below `.sealward/` sealed, stored, read raw, opened, refused
+    /// a second time and removed. What fails keeps nothing from being tried that
+    /// doesn't hang on it.
+    pub async fn canary(self: &Arc<Self>) -> Vec<Proof> {
+        let of = format!("class `{}`", self.class.name);
+        if self.class.canary == Canary::Off {
+            return vec![Proof::warn("the canary", "nothing is proved: `canary = \"off\"`").of(of)];
+        }
+        let mut proofs = Vec::new();
+        let full = self.class.canary == Canary::Full;
+        let Ok(tag) = random_array::<8>() else {
+            return vec![Proof::fail("draw a name", "the system gives no randomness").of(of)];
+        };
+        let tag = u64::from_be_bytes(tag);
+        let key = ObjectKey::reserved(&format!("canary-{tag:016x}"));
+        match context_of(&self.class, &key) {
+            Ok(context) => proofs.extend(self.keys.prove(&context, full).await),
+            Err(error) => proofs.push(Proof::fail("issue a data key", error)),
+        }
+        proofs.push(match self.probe().await {
+            Ok(()) => Proof::ok("reach the store", "what is absent is told to be absent"),
+            // A write-only replica may not look; it need not.
+            Err(fault) if !full => Proof::warn("reach the store", fault),
+            Err(fault) => Proof::fail("reach the store", fault),
+        });
+        // Without a data key the canary would only say so once more.
+        if !proofs.iter().any(|proof| proof.failed() && proof.what == "issue a data key") {
+            self.prove_canary(&key, tag, full, &mut proofs).await;
+        }
+        proofs.into_iter().map(|proof| proof.of(&of)).collect()
+    }
+
+    /// What the store says of its own settings; see [`Store::prove`](crate::store::Store::prove).
+    pub async fn prove_store(&self) -> Vec<Proof> {
+        let proofs = self.store.prove(&self.class.prefix, self.class.canary != Canary::Off).await;
+        let of = format!("class `{}`", self.class.name);
+        proofs.into_iter().map(|proof| proof.of(&of)).collect()
+    }
+
+    /// What the key service says of the class's key; `None` where there is none to ask.
+    pub async fn key_standing(&self) -> Option<Result<KeyStanding, KeyFailure>> {
+        self.keys.standing().await
+    }
+
+    /// Why the store takes nothing more, where it found that it must not.
+    pub fn closed(&self) -> Option<String> {
+        self.store.closed()
+    }
+
+    /// Undoes uploads of this class left unfinished for so long, and counts them.
     ///
     /// # Errors
-    /// [`CanaryError`], which names the step that failed.
-    pub async fn canary(self: &Arc<Self>) -> Result<(), CanaryError> {
-        if self.class.canary == Canary::Off {
-            return Ok(());
-        }
-        let failed = |step| move |what: String| CanaryError { class: self.class.name.clone(), step, what };
-        let tag: [u8; 8] = random_array().map_err(|error| failed("draw a name")(error.to_string()))?;
-        let key = ObjectKey::reserved(&format!("canary-{:016x}", u64::from_be_bytes(tag)));
-        let text = format!("canary {:016x}", u64::from_be_bytes(tag).rotate_left(17));
-
-        self.put_canary(&key, &text).await.map_err(|fault| failed("seal and store")(fault.to_string()))?;
-        let proof = match self.class.canary {
-            Canary::Full => self.prove_canary(&key, &text).await,
-            _ => Ok(()),
-        };
-        let removed = match self.delete(&key, &WriteCondition::None).await {
-            Ok(()) => Ok(()),
-            // A write-only replica may not remove either; the name says whose it is.
-            Err(_) if self.class.canary == Canary::Seal => Ok(()),
-            Err(fault) => Err(failed("remove")(fault.to_string())),
-        };
-        proof.map_err(|(step, what)| failed(step)(what)).and(removed)
+    /// Whatever the store says instead.
+    pub async fn abort_orphans(&self, older_than: Duration) -> Result<u64, Failure> {
+        let aborted = self.store.abort_orphans(&self.class.prefix, older_than).await?;
+        self.metrics.orphans.with_label_values(&[&self.class.name]).inc_by(aborted);
+        Ok(aborted)
     }
 
     /// Asks the store whether it is there.
@@ -57,47 +83,84 @@ impl Objects {
     /// Whatever the store says instead.
     pub async fn probe(&self) -> Result<(), Fault> {
         if let Some(why) = self.store.closed() {
-            return Err(super::fault_of(Failure::Denied(why.to_owned())));
+            return Err(super::fault_of(Failure::Denied(why)));
         }
         self.store.probe().await.map_err(super::fault_of)
     }
 
-    async fn prove_canary(self: &Arc<Self>, key: &ObjectKey, text: &str) -> Result<(), (&'static str, String)> {
-        let name = self.name_of(key);
-        let reading = self.store.read(&name, Span::Whole, None).await;
-        let mut reading = reading.map_err(|failure| ("read raw", failure.to_string()))?;
-        let mut raw = Vec::new();
-        let want = usize::try_from(reading.stat.length).unwrap_or(usize::MAX).min(64 << 10);
-        reading.source.fill(&mut raw, want).await.map_err(|failure| ("read raw", failure.to_string()))?;
-        if raw.windows(text.len()).any(|window| window == text.as_bytes()) {
-            return Err(("read raw", "the stored bytes hold the plaintext".into()));
+    async fn prove_canary(self: &Arc<Self>, key: &ObjectKey, tag: u64, full: bool, proofs: &mut Vec<Proof>) {
+        let text = format!("canary {:016x}", tag.rotate_left(17));
+        match self.put(upload(key, &text)).await {
+            Ok(receipt) => {
+                proofs.push(Proof::ok("seal and store a canary", format!("{} bytes of plaintext", receipt.size)));
+            }
+            // Also what may have been stored all the same is removed.
+            Err(fault) => {
+                proofs.push(Proof::fail("seal and store a canary", fault));
+                let _ = self.delete(key, &WriteCondition::None).await;
+                return;
+            }
         }
-        let answer = self.read(key, &Wanted::default()).await.map_err(|fault| ("open", fault.to_string()))?;
-        let Answer::Whole(mut found) = answer else { return Err(("open", "no whole answer".into())) };
-        let mut opened = Vec::new();
-        while let Some(piece) = std::future::poll_fn(|cx| found.chunks.poll_next(cx)).await {
-            opened.extend_from_slice(&piece.map_err(|fault| ("open", fault.to_string()))?);
+        if full {
+            self.prove_reading(key, &text, proofs).await;
         }
-        if opened != text.as_bytes() {
-            return Err(("open", "other bytes came back".into()));
-        }
-        // Past our own look at what stands there: the store itself must refuse.
-        let target = Target {
-            name,
-            attributes: reading.stat.attributes,
-            condition: Condition::Absent,
-            id: found_id(&raw).ok_or(("read raw", "no message".to_owned()))?,
-            length: Some(raw.len() as u64),
-        };
-        match self.store.put(target, Bytes::from(raw)).await {
-            Err(Failure::Precondition) => Ok(()),
-            Err(failure) => Err(("refuse a second write", failure.to_string())),
-            Ok(_) => Err(("refuse a second write", "the store doesn't enforce If-None-Match".into())),
-        }
+        proofs.push(match self.delete(key, &WriteCondition::None).await {
+            Ok(()) => Proof::ok("remove it", "removed"),
+            // A write-only replica may not remove either; the name says whose it is.
+            Err(fault) if !full => Proof::warn("remove it", fault),
+            Err(fault) => Proof::fail("remove it", fault),
+        });
     }
 
-    async fn put_canary(self: &Arc<Self>, key: &ObjectKey, text: &str) -> Result<(), Fault> {
-        self.put(upload(key, text)).await.map(|_| ())
+    async fn prove_reading(self: &Arc<Self>, key: &ObjectKey, text: &str, proofs: &mut Vec<Proof>) {
+        let read = "read it raw";
+        match self.read_raw(key).await {
+            Ok((raw, _)) if raw.windows(text.len()).any(|window| window == text.as_bytes()) => {
+                proofs.push(Proof::fail(read, "the stored bytes hold the plaintext"));
+            }
+            Ok((raw, attributes)) => {
+                proofs.push(Proof::ok(read, format!("{} bytes, and no plaintext among them", raw.len())));
+                proofs.push(self.prove_condition(key, raw, attributes).await);
+            }
+            Err(failure) => proofs.push(Proof::fail(read, failure)),
+        }
+        proofs.push(match self.open_canary(key).await {
+            Ok(opened) if opened == text.as_bytes() => Proof::ok("open it", "the same bytes came back"),
+            Ok(_) => Proof::fail("open it", "other bytes came back"),
+            Err(fault) => Proof::fail("open it", fault),
+        });
+    }
+
+    async fn read_raw(&self, key: &ObjectKey) -> Result<(Vec<u8>, Attributes), Failure> {
+        let mut reading = self.store.read(&self.name_of(key), Span::Whole, None).await?;
+        let mut raw = Vec::new();
+        let want = usize::try_from(reading.stat.length).unwrap_or(usize::MAX).min(64 << 10);
+        reading.source.fill(&mut raw, want).await?;
+        Ok((raw, reading.stat.attributes))
+    }
+
+    async fn open_canary(self: &Arc<Self>, key: &ObjectKey) -> Result<Vec<u8>, Fault> {
+        let Answer::Whole(mut found) = self.read(key, &Wanted::default()).await? else {
+            return Err(Fault::internal("no whole answer"));
+        };
+        let mut opened = Vec::new();
+        while let Some(piece) = std::future::poll_fn(|cx| found.chunks.poll_next(cx)).await {
+            opened.extend_from_slice(&piece?);
+        }
+        Ok(opened)
+    }
+
+    /// Past our own look at what stands there: the store itself must refuse.
+    async fn prove_condition(&self, key: &ObjectKey, raw: Vec<u8>, attributes: Attributes) -> Proof {
+        let what = "have a second write refused";
+        let Some(id) = found_id(&raw) else { return Proof::fail(what, "what was read raw is no message") };
+        let length = Some(raw.len() as u64);
+        let target = Target { name: self.name_of(key), attributes, condition: Condition::Absent, id, length };
+        match self.store.put(target, Bytes::from(raw)).await {
+            Err(Failure::Precondition) => Proof::ok(what, "the store enforces If-None-Match"),
+            Err(failure) => Proof::fail(what, failure),
+            Ok(_) => Proof::fail(what, "the store doesn't enforce If-None-Match: use one that does"),
+        }
     }
 }
 
@@ -124,11 +187,3 @@ impl Plaintext for Pieces {
         task::Poll::Ready(Ok(self.0.pop_front()))
     }
 }
-
-impl fmt::Display for CanaryError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "class `{}`: the canary failed to {}: {}", self.class, self.step, self.what)
-    }
-}
-
-impl std::error::Error for CanaryError {}

@@ -37,7 +37,6 @@ mod upload;
 mod verified;
 
 pub use bound::{check_bound, context_of};
-pub use canary::CanaryError;
 pub use description::{Description, STORED_HEADERS};
 pub use digests::{Algorithm, Promise, Promises};
 pub use download::{Answer, Chunks, Found, IfRange, RangeSpec, Wanted};

@@ -219,6 +219,7 @@ impl Rework {
                 promises: Promises::default(),
                 length: Some(length),
                 body: Box::new(Body::verified(chunks, &self.pace, &self.counts)),
+                place: None,
             };
             self.objects.put(upload).await.map(|receipt| Step::Done(receipt.size))
         })
@@ -248,6 +249,7 @@ impl Rework {
             promises: Promises::default(),
             length: Some(length),
             body: Box::new(Body::plain(source, length, &self.budget, &self.pace, &self.counts)),
+            place: None,
         };
         self.objects.put(upload).await.map(|receipt| Step::Done(receipt.size))
     }

@@ -4,12 +4,16 @@
 //! numbered parts, a condition that is judged at the end, ranges pinned to an
 //! entity tag, and answers that get lost. A store sees ciphertext only.
 
-use std::{collections::BTreeMap, fmt, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{fault::Tamper, message::MessageId};
+use crate::{fault::Tamper, message::MessageId, proof::Proof};
 
 pub mod fs;
 pub mod s3;
@@ -19,11 +23,6 @@ pub mod s3;
 pub trait Store: Send + Sync + 'static {
     /// How this store wants its parts.
     fn rules(&self) -> &PartRules;
-
-    /// Why nothing more is written, if that is so: until a restart, then.
-    fn closed(&self) -> Option<&str> {
-        None
-    }
 
     /// Stores a whole message at once. Nothing is visible before all of it is.
     async fn put(&self, target: Target, message: Bytes) -> Result<Stored, Failure>;
@@ -48,6 +47,25 @@ pub trait Store: Send + Sync + 'static {
     /// Up to `limit` names that begin with `prefix` and sort after `after`, in
     /// the order of their bytes.
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Page, Failure>;
+
+    /// Why the store takes nothing more, where it found that it must not.
+    fn closed(&self) -> Option<String> {
+        None
+    }
+
+    /// Undoes uploads below `prefix` that nobody finished for so long; how many.
+    /// Only for a prefix below which nobody else writes.
+    async fn abort_orphans(&self, prefix: &str, older_than: Duration) -> Result<u64, Failure> {
+        let _ = (prefix, older_than);
+        Ok(0)
+    }
+
+    /// Looks at the store's own settings, and with `write` begins and undoes an
+    /// upload below `prefix`. What it finds wrong keeps it from finding nothing else.
+    async fn prove(&self, prefix: &str, write: bool) -> Vec<Proof> {
+        let _ = (prefix, write);
+        Vec::new()
+    }
 }
 
 /// A message on its way, in parts. Whoever holds it finishes or aborts it.

@@ -61,6 +61,15 @@ pub fn open(
     Ok((slot, watch))
 }
 
+/// Reads and proves the pair, and publishes nothing.
+///
+/// # Errors
+/// [`Refusal`], as [`open`]'s.
+pub fn look(cert: &Path, key: &Path) -> Result<Proved, Refusal> {
+    let pair = Paths { cert: cert.to_owned(), key: key.to_owned() };
+    pair.read()?.prove(&pair)
+}
+
 impl Watch {
     /// Looks every `refresh`, and at once whenever `reload` changes (SIGHUP). Never
     /// ends by itself; drop or abort it. The old pair is served until a new one is believed.

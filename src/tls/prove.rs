@@ -231,12 +231,13 @@ fn contains(text: &[u8], what: &[u8]) -> bool {
 }
 
 /// Seconds since 1970; a clock before that is taken for 1970.
-pub(super) fn now() -> i64 {
+pub fn now() -> i64 {
     let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX)
 }
 
-fn date(seconds: i64) -> String {
+/// A time as people write it, in UTC.
+pub fn date(seconds: i64) -> String {
     let form = &time::format_description::well_known::Rfc3339;
     time::OffsetDateTime::from_unix_timestamp(seconds)
         .ok()

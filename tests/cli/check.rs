@@ -56,6 +56,18 @@ fn online_proves_what_the_file_names() {
 }
 
 #[test]
+fn online_finds_every_fault_in_one_go() {
+    let site = Site::new();
+    let path = written(&site, &Site::config("", ""));
+    fs::remove_file(site.path("keyring.json")).expect("removes");
+    fs::remove_file(site.path("tokens.json")).expect("removes");
+    let words = run(["check", "--online", "--config", &path], b"").failed(2);
+    assert!(words.contains("get its keys") && words.contains("keyring.json"), "{words}");
+    assert!(words.contains("the file of tokens"), "{words}");
+    assert!(words.contains("2 of "), "{words}");
+}
+
+#[test]
 fn online_beside_a_running_server_says_who_holds_the_folder() {
     let site = Site::new();
     let _server = site.serve("", "");

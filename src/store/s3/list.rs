@@ -44,7 +44,7 @@ impl Inner {
 }
 
 /// S3 writes a space as a plus there.
-fn unescaped(name: &str) -> Option<String> {
+pub(super) fn unescaped(name: &str) -> Option<String> {
     let name = name.replace('+', " ");
-    percent_decode_str(&name).decode_utf8().ok().map(|name| name.into_owned())
+    percent_decode_str(&name).decode_utf8().ok().map(std::borrow::Cow::into_owned)
 }

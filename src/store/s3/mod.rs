@@ -1,7 +1,7 @@
 //! An S3 bucket as the resting place: sealed parts in, SSE-KMS on top, and every
 //! answer judged.
 //!
-//! The rules that this room keeps are `docs/storing.md`'s: what was sent is
+//! The rules that this room keeps: what was sent is
 //! followed to its end, what the bucket answered about encryption is believed
 //! only when it says what was asked for, and what is undone is undone whole.
 
@@ -28,11 +28,14 @@ use super::{Condition, ETag, Failure, Page, PartRules, Reading, Span, Stat, Stor
 use crate::{
     aws::{SdkError, Trouble, TroubleKind},
     metrics::Metrics,
+    proof::Proof,
 };
 
 mod attributes;
 mod encryption;
 mod list;
+mod orphans;
+mod prove;
 mod put;
 mod read;
 mod remove;
@@ -128,10 +131,10 @@ impl Inner {
     }
 
     fn open(&self) -> Result<(), Failure> {
-        match self.closed.load(Ordering::Acquire) {
-            false => Ok(()),
-            true => Err(Failure::Denied(self.why_closed.get().cloned().unwrap_or_default())),
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Failure::Denied(self.why_closed.get().cloned().unwrap_or_default()));
         }
+        Ok(())
     }
 
     /// Makes a call, timed, and its failure readable.
@@ -144,7 +147,12 @@ impl Inner {
         E: aws_smithy_types::error::metadata::ProvideErrorMetadata + std::error::Error + 'static,
     {
         let begun = Instant::now();
-        let outcome = call.await.map_err(|error| Trouble::of(&error));
+        let mut outcome = call.await.map_err(|error| Trouble::of(&error));
+        if let Err(trouble) = &mut outcome
+            && trouble.kind == TroubleKind::Denied
+        {
+            trouble.detail = format!("{}; allow {} on {}", trouble.detail, actions(operation), self.bucket());
+        }
         let label = match &outcome {
             Ok(_) => "ok",
             Err(trouble) => label(trouble.kind),
@@ -158,10 +166,6 @@ impl Inner {
 impl Store for S3Store {
     fn rules(&self) -> &PartRules {
         &self.0.rules
-    }
-
-    fn closed(&self) -> Option<&str> {
-        self.0.why_closed.get().map(String::as_str)
     }
 
     async fn put(&self, target: Target, message: Bytes) -> Result<Stored, Failure> {
@@ -195,6 +199,18 @@ impl Store for S3Store {
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Page, Failure> {
         self.0.list(prefix, after, limit).await
     }
+
+    fn closed(&self) -> Option<String> {
+        self.0.why_closed.get().cloned()
+    }
+
+    async fn abort_orphans(&self, prefix: &str, older_than: Duration) -> Result<u64, Failure> {
+        self.0.abort_orphans(prefix, older_than).await
+    }
+
+    async fn prove(&self, prefix: &str, write: bool) -> Vec<Proof> {
+        Box::pin(prove::prove(&self.0, prefix, write)).await
+    }
 }
 
 impl fmt::Debug for S3Store {
@@ -209,7 +225,9 @@ fn failure(trouble: &Trouble) -> Failure {
     match (trouble.kind, trouble.code.as_deref()) {
         // Neither says anything of an object: the bucket is the operator's to mend,
         // and an upload that somebody else has ended can be made again.
-        (_, Some("NoSuchBucket")) => return Failure::Denied(detail),
+        (_, Some("NoSuchBucket")) => {
+            return Failure::Denied(format!("{detail}; create it, or name another as `bucket`"));
+        }
         (_, Some("NoSuchUpload")) => return Failure::Unavailable(detail),
         _ => {}
     }
@@ -233,6 +251,29 @@ fn unwritten(trouble: &Trouble) -> Failure {
         Failure::NotFound if trouble.code.as_deref() == Some("NoSuchKey") => Failure::Precondition,
         Failure::NotFound => Failure::Unavailable(trouble.detail.clone()),
         other => other,
+    }
+}
+
+/// What IAM and the bucket's policy call `operation`.
+fn actions(operation: &str) -> &'static str {
+    match operation {
+        "put" | "begin" | "part" | "complete" => {
+            "s3:PutObject (and, for the bucket's encryption, kms:GenerateDataKey and kms:Decrypt with its key)"
+        }
+        "stat" => "s3:GetObject and s3:ListBucket (without the latter what is absent looks forbidden)",
+        "read" | "read_back" => "s3:GetObject (and, for the bucket's encryption, kms:Decrypt with its key)",
+        "list" | "head_bucket" => "s3:ListBucket",
+        "delete" => "s3:DeleteObject",
+        "delete_version" | "take_back" => "s3:DeleteObject and s3:DeleteObjectVersion",
+        "list_versions" => "s3:ListBucketVersions",
+        "abort" => "s3:AbortMultipartUpload",
+        "list_parts" => "s3:ListMultipartUploadParts",
+        "list_uploads" => "s3:ListBucketMultipartUploads",
+        "bucket_encryption" => "s3:GetEncryptionConfiguration",
+        "bucket_public_access" => "s3:GetBucketPublicAccessBlock",
+        "bucket_versioning" => "s3:GetBucketVersioning",
+        "bucket_lifecycle" => "s3:GetLifecycleConfiguration",
+        _ => "this call",
     }
 }
 

@@ -111,7 +111,7 @@ impl Inner {
         Ok(etag.ok_or_else(|| Failure::Other("PutObject answered without an entity tag".into())))
     }
 
-    /// What a failed PutObject or CompleteMultipartUpload came to: stored after
+    /// What a failed `PutObject` or `CompleteMultipartUpload` came to: stored after
     /// all, to be tried again (`None`), or an end.
     pub(super) async fn follow(
         &self,

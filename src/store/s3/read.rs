@@ -80,14 +80,14 @@ impl Inner {
         if pin.is_some_and(|pin| *pin != stat.etag) {
             return Err(Failure::Precondition);
         }
-        let source = Body { body: answer.body, rest: Bytes::new(), read: self.metrics.store_read_bytes.clone() };
+        let source = Body { stream: answer.body, rest: Bytes::new(), read: self.metrics.store_read_bytes.clone() };
         Ok(Reading { stat, source: Box::new(source) })
     }
 }
 
 /// The bytes of one answer.
 struct Body {
-    body: ByteStream,
+    stream: ByteStream,
     /// What came and wasn't wanted yet.
     rest: Bytes,
     read: IntCounter,
@@ -99,7 +99,7 @@ impl Source for Body {
         let mut filled = 0;
         while filled < want {
             if self.rest.is_empty() {
-                match self.body.next().await {
+                match self.stream.next().await {
                     Some(Ok(bytes)) => {
                         self.read.inc_by(bytes.len() as u64);
                         self.rest = bytes;

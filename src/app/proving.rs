@@ -1,0 +1,85 @@
+//! `check --online`: everything that the start of `serve` tries, and more, to the end
+//! of it rather than to the first fault.
+
+use std::net::TcpListener;
+
+use super::{classes, tokens};
+use crate::{
+    budget::Budget,
+    config::{CertificateSource, Config, Listener},
+    metrics::Metrics,
+    objects::{Bounds, Slots},
+    proof::Proof,
+    tls,
+};
+
+/// A certificate that ends sooner deserves a word; seconds.
+const SOON: i64 = 14 * 24 * 3600;
+
+/// Tries everything that `config` names, and serves nothing. Within a Tokio runtime.
+pub async fn prove(config: &Config) -> Vec<Proof> {
+    let mut proofs: Vec<Proof> = config.listeners.iter().flat_map(listener).collect();
+    let metrics = match Metrics::new() {
+        Ok(metrics) => metrics,
+        Err(error) => return vec![Proof::fail("register", error).of("metrics")],
+    };
+    let bounds = Bounds {
+        budget: Budget::new(config.limits.buffer_memory),
+        buffer_wait: config.limits.buffer_wait,
+        max_part: config.limits.max_part,
+        send_idle: config.limits.send_idle_timeout,
+        min_rate: 0,
+        uploads: Slots::new(config.limits.uploads),
+    };
+    match classes::build(config, &bounds, &metrics).await {
+        Err(error) => proofs.push(Proof::fail("be reached", error.what).of(error.part)),
+        Ok(built) => {
+            for class in built {
+                proofs.extend(class.proofs);
+                let Some(objects) = class.objects else { continue };
+                proofs.extend(objects.canary().await);
+                proofs.extend(objects.prove_store().await);
+                let (announced, unannounced) = (objects.class().max_size, objects.largest_unannounced());
+                let words = format!("{announced} bytes, and {unannounced} when the length isn't sent");
+                proofs.push(Proof::ok("the largest object", words).of(format!("class `{}`", class.name)));
+            }
+        }
+    }
+    if let Some(path) = &config.identity.tokens {
+        proofs.push(match tokens(config) {
+            Ok(_) => Proof::ok("the file of tokens", path.display()).of("identity"),
+            Err(error) => Proof::fail("the file of tokens", error.what).of("identity"),
+        });
+    }
+    proofs
+}
+
+fn listener(listener: &Listener) -> [Proof; 2] {
+    let of = format!("listener {}", listener.bind);
+    let CertificateSource::Files { cert, key, .. } = &listener.tls.source;
+    let what = "serve its certificate";
+    let certificate = match tls::files::look(cert, key) {
+        Err(refusal) => Proof::fail(what, refusal),
+        Ok(proved) => {
+            let names = proved.names.join(", ");
+            let words = format!("for {names} until {}", tls::prove::date(proved.not_after));
+            let unlinked = proved.warnings.first().map(|tls::prove::Warning::Unlinked(at)| {
+                format!("{words}; certificate {at} of the chain wasn't issued by the next: put the chain in order")
+            });
+            match unlinked {
+                Some(words) => Proof::warn(what, words),
+                None if proved.not_after - tls::prove::now() < SOON => {
+                    Proof::warn(what, format!("{words}, which is soon: renew it"))
+                }
+                None => Proof::ok(what, words),
+            }
+        }
+    };
+    // Any free port: the real one may be in use by the server that this
+    // configuration is to replace.
+    let address = match TcpListener::bind((listener.bind.ip(), 0)) {
+        Ok(_) => Proof::ok("have its address", listener.bind.ip()),
+        Err(error) => Proof::fail("have its address", format!("{}: {error}", listener.bind.ip())),
+    };
+    [certificate.of(&of), address.of(&of)]
+}
