@@ -111,7 +111,7 @@ pub(crate) struct Wrapped {
 }
 
 #[derive(Clone)]
-struct Rule {
+pub(crate) struct Rule {
     op: &'static str,
     from: usize,
     times: usize,
@@ -131,7 +131,7 @@ pub(crate) struct World {
     pub(crate) count: u64,
     /// Every call: its operation, and the bytes of its answer.
     pub(crate) calls: Vec<(&'static str, u64)>,
-    plan: Vec<Rule>,
+    pub(crate) plan: Vec<Rule>,
 }
 
 impl World {
