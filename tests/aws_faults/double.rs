@@ -111,7 +111,7 @@ pub(crate) struct Wrapped {
 }
 
 #[derive(Clone)]
-struct Rule {
+pub(crate) struct Rule {
     op: &'static str,
     from: usize,
     times: usize,
@@ -170,18 +170,20 @@ impl World {
 pub(crate) struct Double {
     world: Arc<Mutex<World>>,
     pub(crate) address: SocketAddr,
-    _runtime: tokio::runtime::Runtime,
+    runtime: Option<tokio::runtime::Runtime>,
 }
 
 impl Double {
     pub(crate) fn start(world: World) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
-        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a port");
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener.set_nonblocking(true).expect("doesn't block");
         let address = listener.local_addr().expect("an address");
         let world = Arc::new(Mutex::new(world));
         let shared = Arc::clone(&world);
         runtime.spawn(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
             loop {
                 let Ok((socket, _)) = listener.accept().await else { continue };
                 let world = Arc::clone(&shared);
@@ -193,7 +195,7 @@ impl Double {
                 });
             }
         });
-        Self { world, address, _runtime: runtime }
+        Self { world, address, runtime: Some(runtime) }
     }
 
     pub(crate) fn world(&self) -> MutexGuard<'_, World> {
@@ -227,6 +229,15 @@ impl Double {
             ("AWS_CONFIG_FILE", "/dev/null".into()),
             ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null".into()),
         ]
+    }
+}
+
+impl Drop for Double {
+    fn drop(&mut self) {
+        // It may end within another runtime, which must not wait for it.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

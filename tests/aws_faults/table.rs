@@ -13,7 +13,7 @@ use crate::{
         },
         THEIRS, Version, World,
     },
-    site::{MIB, PREFIX, put, serve, serve_with},
+    site::{MIB, PREFIX, put, serve, serve_keys},
     support::{Site, pattern},
 };
 
@@ -309,7 +309,9 @@ impl Seeds {
         let mut world = if row.over { self.old.clone() } else { self.empty.clone() };
         world.versioned = row.versioned;
         let double = Double::start(world);
-        let server = serve(&self.site, &double);
+        // The canary's data key would serve the next upload too.
+        let fresh = row.plan.iter().any(|(op, ..)| *op == ISSUE);
+        let server = serve_keys(&self.site, &double, if fresh { "max_messages = 1\n" } else { "" });
         for (op, from, times, fault) in row.plan {
             double.plan(op, *from, *times, fault.clone());
         }
@@ -357,7 +359,7 @@ impl Seeds {
             (Holds::New, Some(version)) if Some(version) != old => {
                 drop(server);
                 // Whoever comes later opens it with what lies there, and nothing else.
-                let server = serve_with(site, &double, "", "");
+                let server = serve(site, &double);
                 let answer = site.get(&server, "k");
                 (answer.body == wanted).then_some(()).ok_or_else(|| format!("it doesn't open: {answer:?}"))
             }

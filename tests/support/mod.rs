@@ -133,11 +133,13 @@ level = "debug"
 
     /// The same, or the log of a start that failed.
     pub fn try_serve(&self, text: &str, environment: &[(&str, String)]) -> Result<Sealward, String> {
-        let path = self.path("sealward.toml");
-        // Another that starts beside this one may be reading it.
-        if fs::read_to_string(&path).ok().as_deref() != Some(text) {
-            fs::write(&path, text).expect("writes");
-        }
+        // Others that start beside this one have files of their own.
+        static STARTS: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+        let path = match (environment, STARTS.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
+            ([], _) => self.path("sealward.toml"),
+            (_, start) => self.path(&format!("sealward-{start}.toml")),
+        };
+        fs::write(&path, text).expect("writes");
         let mut child = self
             .command()
             .envs(environment.iter().map(|(name, value)| (name, value)))
