@@ -58,6 +58,10 @@ impl Store for Busy {
         self.store.begin(target).await
     }
 
+    async fn probe(&self) -> Result<(), Failure> {
+        self.store.probe().await
+    }
+
     async fn stat(&self, name: &str) -> Result<Option<Stat>, Failure> {
         self.store.stat(name).await
     }
@@ -118,6 +122,7 @@ impl Place {
             buffer_wait: config.limits.buffer_wait,
             max_part: 8 << 20,
             send_idle: config.limits.send_idle_timeout,
+            min_rate: 0,
             uploads: Slots::new(8),
         };
         Arc::new(Objects::new(
@@ -163,6 +168,7 @@ async fn put(objects: &Arc<Objects>, name: &str, bytes: Vec<u8>) {
         promises: Promises::default(),
         length: None,
         body: Box::new(Once(Some(bytes.into()))),
+        place: None,
     };
     objects.put(upload).await.expect("is stored");
 }
