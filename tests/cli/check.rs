@@ -60,7 +60,7 @@ fn online_finds_every_fault_in_one_go() {
     let site = Site::new();
     let path = written(&site, &Site::config("", ""));
     fs::remove_file(site.path("keyring.json")).expect("removes");
-    fs::remove_file(site.path("tokens.json")).expect("removes");
+    fs::remove_file(site.path("tokens.json.key")).expect("removes");
     let words = run(["check", "--online", "--config", &path], b"").failed(2);
     assert!(words.contains("get its keys") && words.contains("keyring.json"), "{words}");
     assert!(words.contains("the file of tokens"), "{words}");
