@@ -188,7 +188,7 @@ pub(super) struct ReencryptArgs {
 pub(super) struct AdoptArgs {
     #[command(flatten)]
     pub(super) class: ClassArgs,
-    /// Where the plain objects are: s3://BUCKET/PREFIX, or a folder
+    /// Where the plain objects are: `s3://BUCKET/PREFIX`, or a folder
     #[arg(long, value_parser = whence)]
     pub(super) from: Whence,
 }

@@ -149,7 +149,7 @@ pub(crate) fn offline(site: &Site, text: &str, file: &std::path::Path, key: &str
     if output.status.success() {
         Ok(output.stdout)
     } else {
-        assert!(output.stdout.is_empty() || output.stdout.len() % 4096 == 0, "never a torn frame");
+        assert!(output.stdout.is_empty() || output.stdout.len().is_multiple_of(4096), "never a torn frame");
         Err(String::from_utf8_lossy(&output.stderr).into_owned())
     }
 }

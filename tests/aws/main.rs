@@ -1,6 +1,8 @@
 //! The real binary against stand-ins for KMS and S3: what each of them judges is
 //! named where it is started, and what none of them judges isn't promised here.
 
+#![allow(clippy::float_cmp)] // counters are whole numbers
+
 #[allow(unreachable_pub)] // it is shared by many
 #[path = "../support/mod.rs"]
 mod support;

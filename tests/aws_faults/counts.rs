@@ -1,5 +1,7 @@
 //! What it costs: calls to KMS, and bytes from S3.
 
+use std::fmt::Write as _;
+
 use crate::{
     double::{Double, World},
     site::{MIB, put, serve},
@@ -18,7 +20,8 @@ fn two_thousand_uploads_cost_one_call() {
     let mut list = String::new();
     for number in 0..UPLOADS {
         let (file, url) = (site.path("small"), server.url(&format!("small-{number}")));
-        list += &format!("upload-file = \"{}\"\nurl = \"{url}\"\noutput = \"/dev/null\"\n", file.display());
+        write!(list, "upload-file = \"{}\"\nurl = \"{url}\"\noutput = \"/dev/null\"\n", file.display())
+            .expect("writes");
     }
     std::fs::write(site.path("list"), list).expect("writes");
     let answer = site.curl(["--parallel", "--parallel-max", "16", "--config", &site.path("list").to_string_lossy()]);

@@ -78,7 +78,8 @@ fn decide(world: &mut World, asked: &Asked) -> Result<Said, Refused> {
             }
             let id = format!("upload-{}", world.number());
             let headers = encrypted(&sse);
-            let pending = Pending { key: key.into(), headers: kept(asked), sse, parts: Default::default() };
+            let pending =
+                Pending { key: key.into(), headers: kept(asked), sse, parts: std::collections::BTreeMap::default() };
             world.uploads.insert(id.clone(), pending);
             let body = format!(
                 "<InitiateMultipartUploadResult><Bucket>{BUCKET}</Bucket><Key>{key}</Key><UploadId>{id}</UploadId>\

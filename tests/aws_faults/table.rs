@@ -137,6 +137,7 @@ const fn over(name: &'static str, act: Act, plan: Plan, told: Told, holds: Holds
 }
 
 #[rustfmt::skip]
+#[allow(clippy::too_many_lines)] // a table
 fn rows() -> Vec<Row> {
     use Act::*;
     use Holds::{New, Nothing, Old, Other};
@@ -376,7 +377,7 @@ fn every_fault_is_told_truly_and_leaves_nothing_behind() {
     let seeds = Seeds::new();
     let only = std::env::var("SEALWARD_ROW").unwrap_or_default();
     let rows: Vec<Row> = rows().into_iter().filter(|row| row.name.contains(&only)).collect();
-    assert!(only.len() > 0 || rows.len() >= 40, "{} rows", rows.len());
+    assert!(!only.is_empty() || rows.len() >= 40, "{} rows", rows.len());
     let (next, wrong) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..6 {
