@@ -177,9 +177,9 @@ fn tokens(config: &Config) -> Result<Option<Arc<dyn TokenStore>>, StartError> {
     Ok(Some(Arc::new(tokens)))
 }
 
-/// Connections never take the descriptors that files need: a quarter is kept.
+/// Connections never take the descriptors that files need: an eighth is kept.
 fn clamp_connections(limits: &mut Limits, descriptors: u64) {
-    let most = usize::try_from(descriptors - descriptors / 4).unwrap_or(usize::MAX).max(16);
+    let most = usize::try_from(descriptors - descriptors / 8).unwrap_or(usize::MAX).max(16);
     if limits.connections > most {
         tracing::warn!(
             connections = most,
