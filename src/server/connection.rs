@@ -49,7 +49,7 @@ const HTTP2_STREAM_WINDOW: u32 = 256 << 10;
 /// they would starve those that have memory, and those would never give it back.
 const HTTP2_CONNECTION_WINDOW: u32 = HTTP2_STREAMS * HTTP2_STREAM_WINDOW;
 /// The largest frame we take; bytes.
-const HTTP2_FRAME: u32 = 64 << 10;
+const HTTP2_FRAME: u32 = 16 << 10;
 /// What one stream's answer may have waiting, in bytes.
 const HTTP2_SEND_BUFFER: usize = 256 << 10;
 /// Streams reset by the peer before we looked at them, and by us for its errors (rapid reset).
