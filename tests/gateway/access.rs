@@ -175,3 +175,27 @@ fn a_token_of_one_class_is_for_that_class() {
     // Classes don't see each other's objects.
     assert_eq!(site.curl([server.url("?list")]).json()["objects"].as_array().map(Vec::len), Some(0));
 }
+
+/// A condition that is judged tells what stands there, and so does a method that
+/// is answered before anybody asks who calls.
+#[test]
+fn nothing_is_learnt_past_a_grant() {
+    let site = Site::new();
+    let server = site.serve("", "");
+    let etag = site.put(&server, "kept", b"kept").header("etag").to_owned();
+    let remover = bearer(&token(&site, "remover", &[], &[Action::Delete]));
+    let server = {
+        assert_eq!(server.stop().code(), Some(0));
+        site.serve("", "")
+    };
+    for condition in [format!("If-Match: {etag}"), "If-Match: \"other\"".into(), "If-Match: *".into()] {
+        let args = ["-X", "DELETE", "-H", &remover, "-H", &condition, &server.url("kept")];
+        assert_eq!(site.curl_bare(args).status, 403, "{condition}");
+    }
+    let absent = ["-X", "DELETE", "-H", &remover, "-H", "If-None-Match: *", &server.url("kept")];
+    assert_eq!(site.curl_bare(absent).status, 400);
+    assert_eq!(site.get(&server, "kept").body, b"kept");
+    assert_eq!(site.curl_bare(["-X", "OPTIONS", &server.url("kept")]).status, 401);
+    assert_eq!(site.curl(["-X", "OPTIONS", &server.url("kept")]).status, 204);
+    assert_eq!(site.curl_bare(["-X", "DELETE", "-H", &remover, &server.url("kept")]).status, 204);
+}
