@@ -27,7 +27,7 @@ use super::{
     linger::Linger,
     pulse::{Due, Protocol, Pulse},
     stall::Stall,
-    watched::{Door, Streams, Watched},
+    watched::{Door, Running, Streams, Watched},
 };
 use crate::{
     config::Limits,
@@ -105,16 +105,15 @@ pub(super) async fn run<S: Handler>(arrival: Arrival, service: S, shared: Arc<Sh
     let pulse = Pulse::new(protocol, &shared.limits);
     let io = TokioIo::new(Watched::new(stream, pulse.clone()));
     let door = Door { service, connection: connection.clone(), pulse: pulse.clone() };
-    // The streams of HTTP/2 outlive this task by a moment; so does the count.
-    let open = Arc::new(open);
     let end = match protocol {
         Protocol::Http1 => {
             let served = http1_builder(&shared.limits).serve_connection(io, door);
             drive(served, &pulse, &connection, &mut stop).await
         }
         Protocol::Http2 => {
-            let served = http2_builder(&shared.limits, Streams(open.clone())).serve_connection(io, door);
-            drive(served, &pulse, &connection, &mut stop).await
+            let streams = Running::default();
+            let connection_of = http2_builder(&shared.limits, streams.streams()).serve_connection(io, door);
+            drive(Http2 { connection: connection_of, streams }, &pulse, &connection, &mut stop).await
         }
     };
     if let End::Cut(Due::Stalled) = end {
@@ -156,13 +155,22 @@ impl<S: Handler> Served for http1::Connection<Io, Door<S>> {
     }
 }
 
-impl<S: Handler> Served for http2::Connection<Io, Door<S>, Streams> {
+/// An HTTP/2 connection, and the streams it has begun.
+struct Http2<S: Handler> {
+    connection: http2::Connection<Io, Door<S>, Streams>,
+    streams: Running,
+}
+
+impl<S: Handler> Served for Http2<S> {
     fn poll_served(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
-        Pin::new(self).poll(cx)
+        let served = Pin::new(&mut self.connection).poll(cx);
+        // What they send wakes the connection again.
+        self.streams.poll(cx);
+        served
     }
 
     fn end(&mut self) {
-        Pin::new(self).graceful_shutdown();
+        Pin::new(&mut self.connection).graceful_shutdown();
     }
 }
 

@@ -5,11 +5,12 @@ use std::{
     future::Future,
     io::{self, IoSlice},
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use http::{Request, Response};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
@@ -18,7 +19,6 @@ use tower::ServiceExt;
 
 use super::{
     Handler,
-    drain::Open,
     pulse::{Pulse, Ticket},
 };
 use crate::http::{Body, BodyError, Connection};
@@ -65,9 +65,34 @@ impl AsRef<[u8]> for Held {
     }
 }
 
-/// Runs HTTP/2's streams, each counting as its connection still being open.
-#[derive(Clone, Debug)]
-pub(super) struct Streams(pub(super) Arc<Open>);
+/// Takes HTTP/2's streams for [`Running`] to run.
+#[derive(Clone, Default)]
+pub(super) struct Streams(Arc<Mutex<Vec<Stream>>>);
+
+type Stream = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// The streams of one HTTP/2 connection, run by the connection's own task: so an
+/// answer's head never leaves before the body that is ready with it. A client that is
+/// refused while it still sends may end its request at once when it sees the head,
+/// short of what it announced; h2 resets such a stream, and what hadn't left is lost.
+#[derive(Default)]
+pub(super) struct Running {
+    begun: Streams,
+    streams: FuturesUnordered<Stream>,
+}
+
+impl Running {
+    /// Where hyper puts the streams it begins.
+    pub(super) fn streams(&self) -> Streams {
+        self.begun.clone()
+    }
+
+    /// Runs every stream as far as it goes now.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) {
+        self.streams.extend(self.begun.0.lock().unwrap_or_else(PoisonError::into_inner).drain(..));
+        while let Poll::Ready(Some(())) = self.streams.poll_next_unpin(cx) {}
+    }
+}
 
 impl<T> Watched<T> {
     pub(super) fn new(inner: T, pulse: Arc<Pulse>) -> Self {
@@ -172,14 +197,9 @@ impl http_body::Body for Counted {
 
 impl<F> hyper::rt::Executor<F> for Streams
 where
-    F: Future + Send + 'static,
-    F::Output: Send,
+    F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, stream: F) {
-        let open = self.0.clone();
-        tokio::spawn(async move {
-            stream.await;
-            drop(open);
-        });
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Box::pin(stream));
     }
 }

@@ -6,3 +6,4 @@ mod bounds;
 mod certificates;
 mod ending;
 mod handshakes;
+mod streams;
