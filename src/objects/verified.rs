@@ -1,6 +1,9 @@
 //! Believing an object: everything that must hold before a byte of it is served.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{Description, ObjectKey, Objects, check_bound, description};
 use crate::{
@@ -23,6 +26,8 @@ pub(super) struct Verified {
     /// Computed from the sealed length; proved once this stands in the [`Cache`].
     pub(super) extent: Extent,
     pub(super) stat: Stat,
+    /// When it was verified: what reads of it prove later makes it no younger.
+    since: Instant,
     /// Whether it is sealed under the key that the class seals under now.
     pub(super) current: bool,
 }
@@ -37,27 +42,31 @@ impl Verified {
 
 /// Verified objects whose final frame was verified too, by their name in the
 /// store; good as long as the store still answers with the same entity tag.
-pub(super) struct Cache(moka::sync::Cache<String, Arc<Verified>>);
+pub(super) struct Cache {
+    entries: moka::sync::Cache<String, Arc<Verified>>,
+    age: Duration,
+}
 
 impl Cache {
     pub(super) fn new(unwrapped_age: Duration) -> Self {
-        Self(moka::sync::Cache::builder().max_capacity(ENTRIES).time_to_live(AGE.min(unwrapped_age)).build())
+        let age = AGE.min(unwrapped_age);
+        Self { entries: moka::sync::Cache::builder().max_capacity(ENTRIES).time_to_live(age).build(), age }
     }
 
     pub(super) fn find(&self, name: &str) -> Option<Arc<Verified>> {
-        self.0.get(name)
+        self.entries.get(name).filter(|verified| verified.since.elapsed() < self.age)
     }
 
     pub(super) fn keep(&self, name: &str, verified: &Arc<Verified>) {
-        self.0.insert(name.to_owned(), Arc::clone(verified));
+        self.entries.insert(name.to_owned(), Arc::clone(verified));
     }
 
     pub(super) fn forget(&self, name: &str) {
-        self.0.invalidate(name);
+        self.entries.invalidate(name);
     }
 
     pub(super) fn sweep(&self) {
-        self.0.run_pending_tasks();
+        self.entries.run_pending_tasks();
     }
 }
 
@@ -82,7 +91,8 @@ impl Objects {
         let description = Description::open(self.class.metadata, &stat.attributes, &opener).map_err(damaged)?;
         self.learn(&opener.layout());
         let current = self.keys.is_current(opener.header().data_keys());
-        Ok(Verified { opener, key_name: opened.name, description, extent, stat, current })
+        let since = Instant::now();
+        Ok(Verified { opener, key_name: opened.name, description, extent, stat, since, current })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     client::{BOTH, upload},
-    support::{Sealward, Site, pattern},
+    support::{Sealward, Site, eventually, pattern},
 };
 
 #[track_caller]
@@ -101,4 +101,22 @@ fn what_fails_is_counted_as_what_it_is() {
         is(&server, series, value);
     }
     assert!(!server.metrics().contains("secret"));
+}
+
+/// A warm range asks nobody: what was derived from an unwrapped key is remembered,
+/// and no longer than the key itself may be.
+#[test]
+fn what_is_remembered_of_an_object_lives_no_longer_than_its_key() {
+    let site = Site::new();
+    let text = Site::config("canary = \"off\"", "");
+    let server = site.serve_text(&text.replace("keyring =", "unwrapped_age = \"2s\"\nkeyring ="));
+    site.put(&server, "a", &pattern(100_000));
+    let unwraps = || server.metric("sealward_data_key_cache_requests_total{result=\"unwrap_miss\"}");
+    let read = || assert_eq!(site.curl(["-r", "7-9", &server.url("a")]).status, 206);
+    read();
+    let first = unwraps();
+    eventually("its age ends, and the key is asked for again", || {
+        read();
+        unwraps() > first
+    });
 }
