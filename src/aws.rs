@@ -78,6 +78,8 @@ pub enum TroubleKind {
     Precondition,
     /// 416
     Range,
+    /// What arrived isn't what was sent; nothing happened.
+    Garbled,
     /// Anything else that the service refuses.
     Refused,
 }
@@ -115,6 +117,11 @@ impl Trouble {
         Self { kind, detail: format!("{shown} ({number}): {what}"), code }
     }
 
+    /// An answer of success that doesn't say what it must.
+    pub fn unclear(what: &str) -> Self {
+        Self { kind: TroubleKind::Unanswered, code: None, detail: what.to_owned() }
+    }
+
     /// Whether the call may have taken effect all the same.
     pub fn is_ambiguous(&self) -> bool {
         matches!(self.kind, TroubleKind::Unanswered | TroubleKind::Server)
@@ -122,7 +129,7 @@ impl Trouble {
 
     /// Whether trying later makes sense.
     pub fn is_passing(&self) -> bool {
-        self.is_ambiguous() || matches!(self.kind, TroubleKind::Throttled | TroubleKind::Unsent)
+        self.is_ambiguous() || matches!(self.kind, TroubleKind::Throttled | TroubleKind::Unsent | TroubleKind::Garbled)
     }
 }
 
@@ -136,12 +143,17 @@ impl fmt::Display for Trouble {
 #[allow(clippy::match_same_arms)]
 fn by_answer(status: Option<u16>, code: Option<&str>) -> TroubleKind {
     // S3 hands on what KMS told it.
-    let code = code.map(|code| code.strip_prefix("KMS.").unwrap_or(code));
+    let of_kms = code.and_then(|code| code.strip_prefix("KMS."));
+    let code = of_kms.or(code);
     let throttled = ["Throttling", "SlowDown", "TooManyRequests", "RequestLimitExceeded", "LimitExceeded"];
     if code.is_some_and(|code| throttled.iter().any(|name| code.starts_with(name))) {
         return TroubleKind::Throttled;
     }
     match (status, code) {
+        (_, Some("KMSInternalException" | "DependencyTimeoutException")) if of_kms.is_some() => TroubleKind::Server,
+        // Disabled, pending deletion, gone: S3 is refused the key of its encryption.
+        _ if of_kms.is_some() => TroubleKind::Denied,
+        (_, Some("BadDigest" | "XAmzContentChecksumMismatch")) => TroubleKind::Garbled,
         (_, Some("AccessDenied" | "AccessDeniedException")) | (Some(401 | 403), _) => TroubleKind::Denied,
         (Some(404), _) => TroubleKind::NotFound,
         (Some(409), _) => TroubleKind::Conflict,

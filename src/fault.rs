@@ -53,6 +53,8 @@ pub enum Kind {
     Internal,
     /// 502: what the store holds isn't what was sealed.
     Damaged,
+    /// 502: what is behind us answered what makes no sense.
+    BadGateway,
     /// 503: something needed is away, or full; try again.
     Unavailable,
     /// 504: sent, but whether it was stored isn't known.
@@ -79,7 +81,7 @@ impl Kind {
             Self::RangeNotSatisfiable => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Damaged => StatusCode::BAD_GATEWAY,
+            Self::Damaged | Self::BadGateway => StatusCode::BAD_GATEWAY,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::OutcomeUnknown => StatusCode::GATEWAY_TIMEOUT,
             Self::NoSpace => StatusCode::INSUFFICIENT_STORAGE,

@@ -15,8 +15,6 @@ use crate::{config::Place, keys::KeyFailure, objects::Objects, secret::random_ar
 const PROBE: Duration = Duration::from_secs(15);
 /// What answers later than this doesn't answer.
 const PATIENCE: Duration = Duration::from_secs(8);
-/// How often a key service is asked for a class's key.
-const DESCRIBE: Duration = Duration::from_secs(3600);
 /// How often unfinished uploads are looked for.
 const ORPHANS: Duration = Duration::from_secs(3600);
 
@@ -79,11 +77,12 @@ impl Health {
     }
 }
 
-/// Starts what keeps `health` true, and what sweeps.
-pub(super) fn watch(health: &Arc<Health>, classes: Classes, tasks: &mut JoinSet<()>) {
+/// Starts what keeps `health` true, and what sweeps; the standing of
+/// keys are asked for every `key_check`.
+pub(super) fn watch(health: &Arc<Health>, classes: Classes, key_check: Duration, tasks: &mut JoinSet<()>) {
     for (name, objects) in classes {
         tasks.spawn(stores(Arc::clone(health), name.clone(), Arc::clone(&objects)));
-        tasks.spawn(key(Arc::clone(health), name.clone(), Arc::clone(&objects)));
+        tasks.spawn(key(Arc::clone(health), name.clone(), Arc::clone(&objects), key_check));
         if let Place::Bucket(bucket) = &objects.class().place
             && bucket.exclusive
         {
@@ -112,10 +111,10 @@ async fn stores(health: Arc<Health>, class: String, objects: Arc<Objects>) {
     }
 }
 
-/// The start has asked once; then hourly.
-async fn key(health: Arc<Health>, class: String, objects: Arc<Objects>) {
+/// The start has asked once; then every `check`.
+async fn key(health: Arc<Health>, class: String, objects: Arc<Objects>, check: Duration) {
     loop {
-        tokio::time::sleep(jittered(DESCRIBE)).await;
+        tokio::time::sleep(jittered(check)).await;
         let reason = match objects.key_standing().await {
             // There is no service to ask: nor later.
             None => return,

@@ -17,7 +17,7 @@ pub use rework::{Alone, Whence, origin};
 
 use crate::{
     budget::Budget,
-    config::{CertificateSource, Config, Limits},
+    config::{CertificateSource, Config, KeyProvider, Limits},
     gateway::Gateway,
     identity::{TokenFile, TokenStore},
     metrics::Metrics,
@@ -33,6 +33,7 @@ use crate::{
 
 /// How often keys past their time are forgotten.
 const SWEEP: Duration = Duration::from_secs(10);
+const HOUR: Duration = Duration::from_secs(3600);
 /// What uploads get beyond the drain's time, to undo what they began.
 const UNDOING: Duration = Duration::from_secs(5);
 
@@ -46,6 +47,8 @@ pub struct App {
     readiness: watch::Sender<Readiness>,
     uploads: Slots,
     drain_timeout: Duration,
+    /// How often the keys of classes are looked at, where a service can be asked.
+    key_check: Duration,
 }
 
 /// Why nothing starts: which part, and what is wrong with it.
@@ -115,7 +118,11 @@ impl App {
         let admin = Admin::bind(config.admin.bind, config.limits.clone(), metrics.clone(), ready, gauges)
             .map_err(StartError::of("admin"))?;
         let drain_timeout = config.limits.drain_timeout;
-        Ok(Self { server, admin, gateway, classes, certificates, readiness, uploads, drain_timeout })
+        let key_check = match config.keys.map(|keys| keys.provider) {
+            Some(KeyProvider::Kms { key_check, .. }) => key_check,
+            _ => HOUR,
+        };
+        Ok(Self { server, admin, gateway, classes, certificates, readiness, uploads, drain_timeout, key_check })
     }
 
     /// Where clients come in.
@@ -131,7 +138,7 @@ impl App {
     /// Serves until `stop` says so, then lets requests and uploads finish within
     /// the drain's time. `reload` is raised to have certificates looked at at once.
     pub async fn run(self, stop: watch::Receiver<Stop>, reload: watch::Receiver<u64>) -> Drained {
-        let Self { server, admin, gateway, classes, certificates, readiness, uploads, drain_timeout } = self;
+        let Self { server, admin, gateway, classes, certificates, readiness, uploads, drain_timeout, key_check } = self;
         let mut background = tokio::task::JoinSet::new();
         for certificate in certificates {
             background.spawn(certificate.run(reload.clone()));
@@ -139,7 +146,7 @@ impl App {
         background.spawn(async move { match admin.serve().await {} });
         background.spawn(sweep(classes.clone()));
         let health = health::Health::new(classes.len(), readiness);
-        health::watch(&health, classes, &mut background);
+        health::watch(&health, classes, key_check, &mut background);
         let mut stopping = stop.clone();
         background.spawn(async move {
             reached(&mut stopping, Stop::Drain).await;

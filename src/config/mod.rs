@@ -111,6 +111,8 @@ pub enum KeyProvider {
         region: Option<String>,
         /// `endpoint`: goes before `AWS_ENDPOINT_URL_KMS` and `AWS_ENDPOINT_URL`.
         endpoint: Option<String>,
+        /// `key_check`: how often KMS is asked whether a class's key can be used. Default 1 hour.
+        key_check: Duration,
     },
 }
 

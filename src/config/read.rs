@@ -21,6 +21,7 @@ const TIB: u64 = 1 << 40;
 
 /// The shortest duration that can be meant: every bound is more than nothing.
 const TICK: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -218,7 +219,7 @@ fn keys(section: &Section<'_>) -> Option<Keys> {
         }
         Some(Kind::Local) => {
             section.require("keyring", "\"keyring.json\"");
-            for key in ["region", "endpoint"] {
+            for key in ["region", "endpoint", "key_check"] {
                 section.refuse(key, &format!("the local keyring has no `{key}`"), "leave it out");
             }
             section.path("keyring").map(|keyring| KeyProvider::Local { keyring: keyring.value })
@@ -226,7 +227,8 @@ fn keys(section: &Section<'_>) -> Option<Keys> {
         Some(Kind::Kms) => {
             section.refuse("keyring", "KMS takes no `keyring`", "leave it out, or write `provider = \"local\"`");
             let text = |key| section.string(key).map(|found| found.value);
-            Some(KeyProvider::Kms { region: text("region"), endpoint: text("endpoint") })
+            let key_check = section.duration("key_check", SECOND..=DAY).unwrap_or(HOUR);
+            Some(KeyProvider::Kms { region: text("region"), endpoint: text("endpoint"), key_check })
         }
     };
     let cache = cache(section);

@@ -157,7 +157,7 @@ fn the_examples_name_every_key_and_their_defaults_are_true() {
     let plain = parse(AWS_EXAMPLE).unwrap();
     let drop_examples = |mut config: Config| {
         let keys = config.keys.as_mut().unwrap();
-        let KeyProvider::Kms { region, endpoint } = &mut keys.provider else { panic!("not KMS") };
+        let KeyProvider::Kms { region, endpoint, .. } = &mut keys.provider else { panic!("not KMS") };
         (*region, *endpoint) = (None, None);
         format!("{config:#?}")
     };

@@ -193,6 +193,10 @@ impl KeyProvider for KmsKeys {
                 .set_encryption_context(Some(context.clone()))
                 .send();
             let answer = self.timed("encrypt", call).await?;
+            // An alias stands for whatever it points to; an ARN for itself alone.
+            if is_key_arn(recipient) && answer.key_id.as_deref() != Some(recipient) {
+                return Err(broken("Encrypt used another key than the recipient's"));
+            }
             encrypted.push(wrapped(answer.key_id, answer.ciphertext_blob)?);
         }
         Ok(Generated { key, encrypted, name: self.name.clone() })

@@ -180,6 +180,9 @@ fn fault_of(failure: Failure) -> Fault {
         )
         .because(detail),
         Failure::Damaged(reason, detail) => Fault::damaged(reason, detail),
+        Failure::Nonsense(detail) => {
+            Fault::new(Kind::BadGateway, "the store answered what it must not; the log says more").because(detail)
+        }
         Failure::Other(detail) => Fault::internal(detail),
     }
 }

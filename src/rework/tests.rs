@@ -58,8 +58,8 @@ impl Store for Busy {
         self.store.begin(target).await
     }
 
-    async fn probe(&self) -> Result<(), Failure> {
-        self.store.probe().await
+    async fn probe(&self, prefix: &str) -> Result<(), Failure> {
+        self.store.probe(prefix).await
     }
 
     async fn stat(&self, name: &str) -> Result<Option<Stat>, Failure> {

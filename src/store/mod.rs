@@ -41,8 +41,9 @@ pub trait Store: Send + Sync + 'static {
     /// Removes what stands under `name`. [`Failure::NotFound`] when nothing does.
     async fn delete(&self, name: &str, condition: &Condition) -> Result<(), Failure>;
 
-    /// Whether the store is there and takes writes, as far as can be told cheaply.
-    async fn probe(&self) -> Result<(), Failure>;
+    /// Whether the store is there, as far as can be told cheaply by asking for what
+    /// lies below `prefix`.
+    async fn probe(&self, prefix: &str) -> Result<(), Failure>;
 
     /// Up to `limit` names that begin with `prefix` and sort after `after`, in
     /// the order of their bytes.
@@ -247,6 +248,8 @@ pub enum Failure {
     OutcomeUnknown(String),
     /// What stands there can't be what was stored; the text is for the log.
     Damaged(Tamper, String),
+    /// The store answered what makes no sense; the text is for the log.
+    Nonsense(String),
     /// Anything else; the text is for the log.
     Other(String),
 }
@@ -263,6 +266,7 @@ impl fmt::Display for Failure {
             Self::Denied(detail) => write!(f, "the store refused: {detail}"),
             Self::OutcomeUnknown(detail) => write!(f, "the outcome is unknown: {detail}"),
             Self::Damaged(reason, detail) => write!(f, "damage ({}): {detail}", reason.as_str()),
+            Self::Nonsense(detail) => write!(f, "the store answered what it must not: {detail}"),
             Self::Other(detail) => f.write_str(detail),
         }
     }

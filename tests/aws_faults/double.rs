@@ -47,6 +47,8 @@ pub(crate) enum Fault {
     SseLost(&'static str),
     /// The answer's entity tag is another.
     Tag,
+    /// The answer has no entity tag.
+    NoTag,
     /// The answer ends after so many bytes of its body.
     Truncate(usize),
     /// One bit of the answer's body is another.
@@ -120,6 +122,7 @@ pub(crate) struct Rule {
 }
 
 /// Everything both hold.
+#[allow(clippy::struct_excessive_bools)] // each is a setting of its own
 #[derive(Clone, Default)]
 pub(crate) struct World {
     pub(crate) objects: BTreeMap<String, Vec<Version>>,
@@ -128,9 +131,17 @@ pub(crate) struct World {
     pub(crate) versioned: bool,
     /// Whether the bucket denies what isn't `aws:kms` under the class's key.
     pub(crate) policy: bool,
+    /// Whether parts are taken without a checksum: a sink for benchmarks.
+    pub(crate) unchecked: bool,
+    /// Whether the bucket is there no more.
+    pub(crate) gone: bool,
+    /// What KMS says of every key: empty for `Enabled`.
+    pub(crate) key_state: &'static str,
     pub(crate) count: u64,
     /// Every call: its operation, and the bytes of its answer.
     pub(crate) calls: Vec<(&'static str, u64)>,
+    /// The object that each call to S3 was about.
+    pub(crate) names: Vec<(&'static str, String)>,
     pub(crate) plan: Vec<Rule>,
 }
 
@@ -218,6 +229,12 @@ impl Double {
         calls.fold((0, 0), |(count, bytes), (_, more)| (count + 1, bytes + more))
     }
 
+    /// All calls so far: operation, and the name it was about.
+    pub(crate) fn asked(&self, op: &str) -> Vec<String> {
+        let world = self.world();
+        world.names.iter().filter(|(name, _)| *name == op).map(|(_, key)| key.clone()).collect()
+    }
+
     /// What the SDK is told by its environment.
     pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
         vec![
@@ -262,6 +279,7 @@ async fn answer(world: Arc<Mutex<World>>, request: Request<Incoming>) -> io::Res
         lock().calls.push((op, 0));
         return Err(ended());
     }
+    lock().names.push((op, key.clone()));
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
     let is_head = head.method == http::Method::HEAD;
     let mut asked = Asked { op, key, query, headers: head.headers, body, sse: None, fault };
@@ -286,6 +304,10 @@ async fn answer(world: Arc<Mutex<World>>, request: Request<Incoming>) -> io::Res
         Some(Fault::Reset | Fault::Lost | Fault::SseLost(_)) => {
             lock().calls.push((op, 0));
             return Err(ended());
+        }
+        Some(Fault::NoTag) => {
+            said.headers.retain(|(name, _)| name != "etag");
+            said.body = s3::without_tag(said.body);
         }
         Some(Fault::Truncate(length)) => cut = Some(length),
         Some(Fault::Flip(at)) if at < said.body.len() => {

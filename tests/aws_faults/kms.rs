@@ -40,12 +40,16 @@ pub(crate) fn act(world: &mut World, asked: &Asked) -> Said {
     if !arn.is_empty() && ![OURS, THEIRS].contains(&arn.as_str()) {
         return refusal("NotFoundException");
     }
+    let state = if world.key_state.is_empty() { "Enabled" } else { world.key_state };
+    if state != "Enabled" && asked.op != "DescribeKey" {
+        return refusal(if state == "Disabled" { "DisabledException" } else { "KMSInvalidStateException" });
+    }
     match asked.op {
         "DescribeKey" => said(
             200,
             &json!({ "KeyMetadata": {
-                "AWSAccountId": "111122223333", "KeyId": "0a0a", "Arn": named, "CreationDate": 1.0, "Enabled": true,
-                "KeyUsage": "ENCRYPT_DECRYPT", "KeyState": "Enabled",
+                "AWSAccountId": "111122223333", "KeyId": "0a0a", "Arn": named, "CreationDate": 1.0,
+                "Enabled": state == "Enabled", "KeyUsage": "ENCRYPT_DECRYPT", "KeyState": state,
             }}),
         ),
         "GenerateDataKey" if text("KeySpec") == "AES_256" => {

@@ -1,8 +1,8 @@
 //! What must hold before anything is served.
 
 use crate::{
-    double::{Double, Fault, World},
-    site::{config, names, put, serve, serve_with},
+    double::{Double, Fault, OURS, World},
+    site::{MIB, PREFIX, config, names, put, serve, serve_with},
     support::{Site, eventually, pattern},
 };
 
@@ -36,6 +36,27 @@ fn the_usual_policy_denies_what_isnt_asked_for_rightly() {
     let log = site.try_serve(&dual, &double.environment()).err().expect("the policy denies it");
     assert!(log.contains("AccessDenied"), "{log}");
     assert_eq!(names(&double.world()), ["k"]);
+}
+
+/// The good path of dual-layer encryption: asked for, answered, and no bucket key,
+/// which S3 refuses beside it.
+#[test]
+fn dual_layer_encryption_is_asked_for_and_believed() {
+    let site = Site::new();
+    let double = Double::start(World::default());
+    let server = serve_with(&site, &double, "sse = \"aws:kms:dsse\"", "");
+    let (small, large) = (pattern(1000), pattern(20 * MIB));
+    assert_eq!(put(&site, &server, "small", &small, &[]).status, 201);
+    assert_eq!(put(&site, &server, "large", &large, &[]).status, 201);
+    for (key, bytes) in [("small", &small), ("large", &large)] {
+        let version = double.world().current(&format!("{PREFIX}{key}")).cloned().expect("stands there");
+        assert_eq!(version.sse, ("aws:kms:dsse".to_owned(), Some(OURS.to_owned())));
+        assert!(site.get(&server, key).body == *bytes);
+    }
+    // One layer alone is not what was asked for.
+    double.plan("PutObject", 1, 1, Fault::Sse("aws:kms", Some(OURS)));
+    assert_eq!(put(&site, &server, "single", &small, &[]).status, 503);
+    assert_eq!(names(&double.world()), ["large", "small"]);
 }
 
 #[test]

@@ -20,6 +20,8 @@ pub(crate) fn operation(method: &Method, key: &str, query: &HashMap<String, Stri
         ("GET", true) if has("uploads") => "ListMultipartUploads",
         ("GET", true) if has("list-type") => "ListObjectsV2",
         ("GET", false) if has("uploadId") => "ListParts",
+        // Background work's: no plan for what a client asks is used up by it.
+        ("GET", false) if key.ends_with(".sealward/probe") => "Probe",
         ("GET", false) => "GetObject",
         ("HEAD", false) => "HeadObject",
         ("PUT", false) if has("partNumber") => "UploadPart",
@@ -53,6 +55,9 @@ fn decide(world: &mut World, asked: &Asked) -> Result<Said, Refused> {
     let key = asked.key.as_str();
     if header("content-encoding").is_some_and(|coding| coding.contains("aws-chunked")) {
         return Err((400, "PayloadWasNotToBeChunked"));
+    }
+    if world.gone {
+        return Err((404, "NoSuchBucket"));
     }
     let upload = || asked.query["uploadId"].clone();
     match asked.op {
@@ -90,7 +95,7 @@ fn decide(world: &mut World, asked: &Asked) -> Result<Said, Refused> {
             Ok(said)
         }
         "UploadPart" => {
-            let crc = judge_crc(asked, &asked.body)?;
+            let crc = if world.unchecked { String::new() } else { judge_crc(asked, &asked.body)? };
             let number: u32 = asked.query["partNumber"].parse().map_err(|_| (400, "InvalidArgument"))?;
             let etag = format!("\"{:032x}\"", world.number());
             let pending = world.uploads.get_mut(&upload()).filter(|pending| pending.key == key);
@@ -119,6 +124,7 @@ fn decide(world: &mut World, asked: &Asked) -> Result<Said, Refused> {
             Ok(xml(200, body + "<IsTruncated>false</IsTruncated></ListPartsResult>"))
         }
         "GetObject" | "HeadObject" => get(world, asked),
+        "Probe" => Err((404, "NoSuchKey")),
         "DeleteObject" => delete(world, asked),
         "ListObjectsV2" => Ok(list(world, asked)),
         "ListObjectVersions" => Ok(versions(world, asked)),
@@ -270,6 +276,10 @@ fn encryption(world: &World, asked: &Asked) -> Result<(String, Option<String>), 
     if world.policy && (kind != Some("aws:kms") || key != Some(OURS)) {
         return Err((403, "AccessDenied"));
     }
+    let bucket_key = header("x-amz-server-side-encryption-bucket-key-enabled");
+    if kind == Some("aws:kms:dsse") && bucket_key.is_some() {
+        return Err((400, "InvalidArgument"));
+    }
     Ok(asked.sse.clone().unwrap_or_else(|| (kind.unwrap_or("AES256").into(), key.map(str::to_owned))))
 }
 
@@ -317,6 +327,14 @@ fn version(world: &mut World, body: Bytes, headers: Vec<(String, String)>, sse: 
 fn inside<'a>(text: &'a str, name: &str) -> &'a str {
     let text = text.split_once(&format!("<{name}>")).map_or("", |(_, rest)| rest);
     text.split_once("</").map_or("", |(value, _)| value)
+}
+
+/// The answer to `CompleteMultipartUpload` without its `ETag`.
+pub(crate) fn without_tag(body: Bytes) -> Bytes {
+    let Ok(text) = std::str::from_utf8(&body) else { return body };
+    let Some((before, rest)) = text.split_once("<ETag>") else { return body };
+    let (_, after) = rest.split_once("</ETag>").expect("is closed");
+    format!("{before}{after}").into()
 }
 
 fn xml(status: u16, body: String) -> Said {

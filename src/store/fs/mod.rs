@@ -187,7 +187,7 @@ impl Store for FsStore {
         .await
     }
 
-    async fn probe(&self) -> Result<(), Failure> {
+    async fn probe(&self, _prefix: &str) -> Result<(), Failure> {
         let disk = Arc::clone(&self.disk);
         // A folder that is gone, or was mounted over, can't take the file back.
         match timed(&self.metrics, "probe", hop(move || disk::Temp::create(&disk).map(drop))).await {
@@ -333,7 +333,7 @@ fn observe(metrics: &Metrics, operation: &str, start: Instant, failure: Option<&
         Some(Failure::Denied(_)) => "denied",
         Some(Failure::OutcomeUnknown(_)) => "unknown",
         Some(Failure::Damaged(..)) => "damaged",
-        Some(Failure::Other(_)) => "error",
+        Some(Failure::Nonsense(_) | Failure::Other(_)) => "error",
     };
     metrics.store_seconds.with_label_values(&[operation, outcome]).observe(start.elapsed().as_secs_f64());
 }

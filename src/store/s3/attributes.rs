@@ -6,6 +6,47 @@ use aws_smithy_types::{DateTime, date_time::Format};
 
 use super::super::{Attributes, Failure};
 
+/// What `PutObject` and `CreateMultipartUpload` are asked alike: builders of the SDK's own,
+/// which share no trait.
+macro_rules! asked_for {
+    ($call:expr, $store:expr, $target:expr, $metadata:expr) => {{
+        let header = |name| $crate::store::s3::attributes::header(&$target.attributes, name);
+        let (sse, key) = $store.asked();
+        $call
+            .bucket($store.bucket())
+            .key(&$target.name)
+            .set_metadata(Some($metadata))
+            .set_cache_control(header("cache-control"))
+            .set_content_disposition(header("content-disposition"))
+            .set_content_encoding(header("content-encoding"))
+            .set_content_language(header("content-language"))
+            .set_content_type(header("content-type"))
+            .set_expires($crate::store::s3::attributes::expires(&$target.attributes))
+            .set_server_side_encryption(sse)
+            .set_ssekms_key_id(key)
+            .set_bucket_key_enabled($store.bucket_key())
+    }};
+}
+
+/// The attributes of an answer to `HeadObject` or `GetObject`.
+macro_rules! told {
+    ($answer:expr) => {
+        $crate::store::s3::attributes::attributes(
+            $answer.metadata(),
+            [
+                ("cache-control", $answer.cache_control()),
+                ("content-disposition", $answer.content_disposition()),
+                ("content-encoding", $answer.content_encoding()),
+                ("content-language", $answer.content_language()),
+                ("content-type", $answer.content_type()),
+                ("expires", $answer.expires_string()),
+            ],
+        )
+    };
+}
+
+pub(super) use {asked_for, told};
+
 /// S3's user metadata of `attributes`.
 ///
 /// # Errors

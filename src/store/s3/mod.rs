@@ -151,7 +151,13 @@ impl Inner {
         if let Err(trouble) = &mut outcome
             && trouble.kind == TroubleKind::Denied
         {
-            trouble.detail = format!("{}; allow {} on {}", trouble.detail, actions(operation), self.bucket());
+            let of_kms =
+                trouble.code.as_deref().is_some_and(|code| code.starts_with("KMS.") && !code.contains("AccessDenied"));
+            trouble.detail = if of_kms {
+                format!("{}; look at the KMS key of the encryption of {}", trouble.detail, self.bucket())
+            } else {
+                format!("{}; allow {} on {}", trouble.detail, actions(operation), self.bucket())
+            };
         }
         let label = match &outcome {
             Ok(_) => "ok",
@@ -178,10 +184,9 @@ impl Store for S3Store {
         upload::begin(&self.0, target).await
     }
 
-    async fn probe(&self) -> Result<(), Failure> {
+    async fn probe(&self, prefix: &str) -> Result<(), Failure> {
         self.0.open()?;
-        // A name that isn't there: whether the bucket answers, and lets us ask.
-        self.0.stat(".sealward/probe").await.map(drop)
+        self.0.probe(prefix).await
     }
 
     async fn stat(&self, name: &str) -> Result<Option<Stat>, Failure> {
@@ -239,7 +244,7 @@ fn failure(trouble: &Trouble) -> Failure {
         TroubleKind::Unsent | TroubleKind::Unanswered | TroubleKind::Throttled | TroubleKind::Server => {
             Failure::Unavailable(detail)
         }
-        TroubleKind::Range | TroubleKind::Refused => Failure::Other(detail),
+        TroubleKind::Range | TroubleKind::Garbled | TroubleKind::Refused => Failure::Nonsense(detail),
     }
 }
 
@@ -261,7 +266,7 @@ fn actions(operation: &str) -> &'static str {
             "s3:PutObject (and, for the bucket's encryption, kms:GenerateDataKey and kms:Decrypt with its key)"
         }
         "stat" => "s3:GetObject and s3:ListBucket (without the latter what is absent looks forbidden)",
-        "read" | "read_back" => "s3:GetObject (and, for the bucket's encryption, kms:Decrypt with its key)",
+        "probe" | "read" | "read_back" => "s3:GetObject (and, for the bucket's encryption, kms:Decrypt with its key)",
         "list" | "head_bucket" => "s3:ListBucket",
         "delete" => "s3:DeleteObject",
         "delete_version" | "take_back" => "s3:DeleteObject and s3:DeleteObjectVersion",
@@ -288,6 +293,7 @@ fn label(kind: TroubleKind) -> &'static str {
         TroubleKind::Conflict => "conflict",
         TroubleKind::Precondition => "precondition",
         TroubleKind::Range => "range",
+        TroubleKind::Garbled => "garbled",
         TroubleKind::Refused => "error",
     }
 }

@@ -1,5 +1,7 @@
 //! One object in one request, and what became of it when no answer came.
 
+use std::collections::HashMap;
+
 use aws_sdk_s3::{primitives::ByteStream, types::ServerSideEncryption};
 use aws_smithy_types::retry::RetryConfig;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -41,10 +43,11 @@ impl Standing {
 impl Inner {
     /// Puts `message` whole.
     pub(super) async fn put(&self, target: Target, message: Bytes) -> Result<Stored, Failure> {
+        let metadata = attributes::metadata(&target.attributes)?;
         let checksum = STANDARD.encode(crc64(&message).to_be_bytes());
         let mut attempt = 1;
         loop {
-            let trouble = match self.put_once(&target, message.clone(), &checksum).await {
+            let trouble = match self.put_once(&target, metadata.clone(), message.clone(), &checksum).await {
                 Ok(Ok(etag)) => return Ok(Stored { etag, replaced: None }),
                 Ok(Err(failure)) => return Err(failure),
                 Err(trouble) => trouble,
@@ -69,35 +72,16 @@ impl Inner {
     async fn put_once(
         &self,
         target: &Target,
+        metadata: HashMap<String, String>,
         message: Bytes,
         checksum: &str,
     ) -> Result<Result<ETag, Failure>, Trouble> {
-        let metadata = match attributes::metadata(&target.attributes) {
-            Ok(metadata) => metadata,
-            Err(failure) => return Ok(Err(failure)),
-        };
-        let header = |name| attributes::header(&target.attributes, name);
         let (if_match, if_none_match) = conditions(&target.condition);
-        let (sse, key) = self.asked();
-        let call = self
-            .client
-            .put_object()
-            .bucket(self.bucket())
-            .key(&target.name)
+        let call = attributes::asked_for!(self.client.put_object(), self, target, metadata)
             .body(ByteStream::from(message))
             .checksum_crc64_nvme(checksum)
-            .set_metadata(Some(metadata))
-            .set_cache_control(header("cache-control"))
-            .set_content_disposition(header("content-disposition"))
-            .set_content_encoding(header("content-encoding"))
-            .set_content_language(header("content-language"))
-            .set_content_type(header("content-type"))
-            .set_expires(attributes::expires(&target.attributes))
             .set_if_match(if_match)
             .set_if_none_match(if_none_match)
-            .set_server_side_encryption(sse)
-            .set_ssekms_key_id(key)
-            .set_bucket_key_enabled(self.bucket_key())
             .customize()
             .disable_payload_signing()
             .config_override(aws_sdk_s3::config::Builder::new().retry_config(RetryConfig::disabled()));
@@ -108,7 +92,8 @@ impl Inner {
             self.take_back(&target.name, answer.version_id(), etag.as_ref()).await;
             return Ok(Err(failure));
         }
-        Ok(etag.ok_or_else(|| Failure::Other("PutObject answered without an entity tag".into())))
+        // Stored, it says, and not as what: a look tells.
+        etag.map(Ok).ok_or_else(|| Trouble::unclear("PutObject answered without an entity tag"))
     }
 
     /// What a failed `PutObject` or `CompleteMultipartUpload` came to: stored after

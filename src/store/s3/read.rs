@@ -11,6 +11,21 @@ use super::{super::Source, ETag, Failure, Inner, Reading, Span, Stat, attributes
 use crate::{aws::TroubleKind, fault::Tamper};
 
 impl Inner {
+    /// Whether the bucket answers, and lets us read. A name that isn't there costs
+    /// least; asked for with GET, because HEAD has no room to say that the bucket is gone.
+    pub(super) async fn probe(&self, prefix: &str) -> Result<(), Failure> {
+        let name = format!("{prefix}.sealward/probe");
+        let call = self.client.get_object().bucket(self.bucket()).key(name).range("bytes=0-0").send();
+        match self.timed("probe", call).await {
+            Ok(_) => Ok(()),
+            Err(trouble) if trouble.code.as_deref() == Some("NoSuchBucket") => {
+                Err(Failure::Unavailable(trouble.detail))
+            }
+            Err(trouble) if matches!(trouble.kind, TroubleKind::NotFound | TroubleKind::Range) => Ok(()),
+            Err(trouble) => Err(failure(&trouble)),
+        }
+    }
+
     pub(super) async fn stat(&self, name: &str) -> Result<Option<Stat>, Failure> {
         let call = self.client.head_object().bucket(self.bucket()).key(name).send();
         let answer = match self.timed("stat", call).await {
@@ -18,19 +33,11 @@ impl Inner {
             Err(trouble) if trouble.kind == TroubleKind::NotFound => return Ok(None),
             Err(trouble) => return Err(failure(&trouble)),
         };
-        let headers = [
-            ("cache-control", answer.cache_control()),
-            ("content-disposition", answer.content_disposition()),
-            ("content-encoding", answer.content_encoding()),
-            ("content-language", answer.content_language()),
-            ("content-type", answer.content_type()),
-            ("expires", answer.expires_string()),
-        ];
         Ok(Some(Stat {
             etag: tag(answer.e_tag())?,
             length: unsigned(answer.content_length())?,
             modified: time(answer.last_modified()),
-            attributes: attributes::attributes(answer.metadata(), headers),
+            attributes: attributes::told!(answer),
         }))
     }
 
@@ -56,14 +63,6 @@ impl Inner {
             }
             Err(trouble) => return Err(failure(&trouble)),
         };
-        let headers = [
-            ("cache-control", answer.cache_control()),
-            ("content-disposition", answer.content_disposition()),
-            ("content-encoding", answer.content_encoding()),
-            ("content-language", answer.content_language()),
-            ("content-type", answer.content_type()),
-            ("expires", answer.expires_string()),
-        ];
         let length = match span {
             Span::Whole => unsigned(answer.content_length())?,
             Span::Part { start, .. } => whole_length(answer.content_range(), start)?,
@@ -75,7 +74,7 @@ impl Inner {
             etag: tag(answer.e_tag())?,
             length,
             modified: time(answer.last_modified()),
-            attributes: attributes::attributes(answer.metadata(), headers),
+            attributes: attributes::told!(answer),
         };
         if pin.is_some_and(|pin| *pin != stat.etag) {
             return Err(Failure::Precondition);
@@ -119,13 +118,13 @@ impl Source for Body {
 }
 
 fn tag(etag: Option<&str>) -> Result<ETag, Failure> {
-    etag.map(unquoted).ok_or_else(|| Failure::Other("S3 answered without an entity tag".into()))
+    etag.map(unquoted).ok_or_else(|| Failure::Nonsense("S3 answered without an entity tag".into()))
 }
 
 fn unsigned(length: Option<i64>) -> Result<u64, Failure> {
     length
         .and_then(|length| u64::try_from(length).ok())
-        .ok_or_else(|| Failure::Other("S3 answered without a length".into()))
+        .ok_or_else(|| Failure::Nonsense("S3 answered without a length".into()))
 }
 
 /// The whole length out of `bytes first-last/length`, whose first byte must be
@@ -136,7 +135,7 @@ fn whole_length(range: Option<&str>, start: u64) -> Result<u64, Failure> {
         let (_, length) = rest.split_once('/')?;
         (first.parse::<u64>().ok()? == start).then(|| length.parse().ok())?
     };
-    parse().ok_or_else(|| Failure::Other("S3 answered with another range than was asked for".into()))
+    parse().ok_or_else(|| Failure::Nonsense("S3 answered with another range than was asked for".into()))
 }
 
 fn time(time: Option<&aws_sdk_s3::primitives::DateTime>) -> SystemTime {

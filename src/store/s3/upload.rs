@@ -17,7 +17,7 @@ use super::{
     Failure, Inner, Stored, Target, Upload, attributes,
     encryption::Answered,
     pause,
-    put::{conditions, crc64},
+    put::{TRIES, conditions, crc64},
     unquoted, unwritten,
 };
 use crate::aws::{Trouble, TroubleKind};
@@ -47,30 +47,14 @@ struct S3Upload {
 /// Creates the upload. Whether S3 will encrypt as asked is judged by its answer,
 /// before a byte goes.
 pub(super) async fn begin(store: &Arc<Inner>, target: Target) -> Result<Box<dyn Upload>, Failure> {
-    let header = |name| attributes::header(&target.attributes, name);
-    let (sse, key) = store.asked();
-    let call = store
-        .client
-        .create_multipart_upload()
-        .bucket(store.bucket())
-        .key(&target.name)
+    let metadata = attributes::metadata(&target.attributes)?;
+    let call = attributes::asked_for!(store.client.create_multipart_upload(), store, target, metadata)
         .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
-        .checksum_type(ChecksumType::FullObject)
-        .set_metadata(Some(attributes::metadata(&target.attributes)?))
-        .set_cache_control(header("cache-control"))
-        .set_content_disposition(header("content-disposition"))
-        .set_content_encoding(header("content-encoding"))
-        .set_content_language(header("content-language"))
-        .set_content_type(header("content-type"))
-        .set_expires(attributes::expires(&target.attributes))
-        .set_server_side_encryption(sse)
-        .set_ssekms_key_id(key)
-        .set_bucket_key_enabled(store.bucket_key())
-        .send();
-    let answer = store.timed("begin", call).await.map_err(|trouble| unwritten(&trouble))?;
+        .checksum_type(ChecksumType::FullObject);
+    let answer = store.timed("begin", call.send()).await.map_err(|trouble| unwritten(&trouble))?;
     let id = answer
         .upload_id()
-        .ok_or_else(|| Failure::Other("CreateMultipartUpload answered without an upload id".into()))?
+        .ok_or_else(|| Failure::Nonsense("CreateMultipartUpload answered without an upload id".into()))?
         .to_owned();
     let upload = S3Upload {
         store: Arc::clone(store),
@@ -123,7 +107,7 @@ impl Upload for S3Upload {
             let trouble = match self.complete_once().await {
                 Ok(stored) => {
                     self.over = true;
-                    return stored;
+                    return Ok(stored);
                 }
                 Err(trouble) => trouble,
             };
@@ -177,7 +161,7 @@ impl S3Upload {
         Ok(())
     }
 
-    async fn complete_once(&self) -> Result<Result<Stored, Failure>, Trouble> {
+    async fn complete_once(&self) -> Result<Stored, Trouble> {
         let (if_match, if_none_match) = conditions(&self.target.condition);
         let parts = CompletedMultipartUpload::builder().set_parts(Some(self.sent.clone())).build();
         let call = self
@@ -204,9 +188,8 @@ impl S3Upload {
             );
         let answer = self.store.timed("complete", call.send()).await?;
         let etag = answer.e_tag().map(unquoted);
-        Ok(etag
-            .map(|etag| Stored { etag, replaced: None })
-            .ok_or_else(|| Failure::Other("CompleteMultipartUpload answered without an entity tag".into())))
+        etag.map(|etag| Stored { etag, replaced: None })
+            .ok_or_else(|| Trouble::unclear("CompleteMultipartUpload answered without an entity tag"))
     }
 }
 
@@ -239,22 +222,33 @@ impl Inner {
     ) -> Result<CompletedPart, Failure> {
         let checksum = STANDARD.encode(crc.to_be_bytes());
         let patience = PART_FLOOR + Duration::from_millis(bytes.len() as u64 / 655);
-        let call = self
-            .client
-            .upload_part()
-            .bucket(self.bucket())
-            .key(name)
-            .upload_id(id)
-            .part_number(number)
-            .body(ByteStream::from(bytes))
-            .checksum_crc64_nvme(&checksum)
-            .customize()
-            .disable_payload_signing()
-            .config_override(
-                aws_sdk_s3::config::Builder::new()
-                    .timeout_config(TimeoutConfig::builder().operation_attempt_timeout(patience).build()),
-            );
-        let answer = self.timed("part", call.send()).await.map_err(|trouble| unwritten(&trouble))?;
+        let mut attempt = 1;
+        let answer = loop {
+            let call = self
+                .client
+                .upload_part()
+                .bucket(self.bucket())
+                .key(name)
+                .upload_id(id)
+                .part_number(number)
+                .body(ByteStream::from(bytes.clone()))
+                .checksum_crc64_nvme(&checksum)
+                .customize()
+                .disable_payload_signing()
+                .config_override(
+                    aws_sdk_s3::config::Builder::new()
+                        .timeout_config(TimeoutConfig::builder().operation_attempt_timeout(patience).build()),
+                );
+            match self.timed("part", call.send()).await {
+                Ok(answer) => break answer,
+                // The SDK tries everything else again.
+                Err(trouble) if trouble.kind == TroubleKind::Garbled && attempt < TRIES => {
+                    tokio::time::sleep(pause(attempt)).await;
+                    attempt += 1;
+                }
+                Err(trouble) => return Err(unwritten(&trouble)),
+            }
+        };
         Ok(CompletedPart::builder()
             .part_number(number)
             .set_e_tag(answer.e_tag().map(str::to_owned))
