@@ -59,7 +59,7 @@ fn rows(budget: u64, name: &str, clients: Clients, scale: u64) {
         let since = Instant::now();
         let failed = work(&server);
         let rate = u128::from(bytes / MIB) * 1000 / since.elapsed().as_millis().max(1);
-        let (peak, goal) = (peak(&server), budget + BESIDE);
+        let (peak, goal) = (server.peak(), budget + BESIDE);
         let missed = if peak > goal { "  missed" } else { "" };
         let failed = if failed > 0 { format!("  {failed} curl failed") } else { String::new() };
         println!("{:<46} {peak:>9} {goal:>9} {rate:>9}{missed}{failed}", format!("{budget} MiB: {what}, {name}"));
@@ -123,12 +123,4 @@ fn sized(site: &Site, name: &str, bytes: u64) -> std::path::PathBuf {
     let path = site.path(name);
     File::create(&path).and_then(|file| file.set_len(bytes)).expect("makes");
     path
-}
-
-/// The most that was ever resident, in MiB, rounded up.
-fn peak(server: &Sealward) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("Linux");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
-    let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
-    kib.div_ceil(1024)
 }

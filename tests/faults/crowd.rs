@@ -1,5 +1,7 @@
 //! More clients than there is room for: who waits, who is sent away, and that all comes back.
 
+use std::net::TcpStream;
+
 use futures_util::future::join_all;
 
 use crate::{
@@ -50,6 +52,78 @@ async fn one_upload_too_many_is_told_to_come_again() {
     assert_eq!(site.put(&server, "third", &bytes).status, 201);
     await_calm(&server);
     assert_eq!(files_below(&site.objects()).len(), 2 * 3);
+}
+
+/// What a form's head says is read before its upload begins: not without a place
+/// in line and memory of the budget.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_has_a_place_and_memory_before_its_head_is_read() {
+    const KIND: &str = "content-type: multipart/form-data; boundary=b\r\n";
+    let (head, tail) = ("--b\r\ncontent-disposition: form-data; name=f; filename=a\r\n\r\n", "\r\n--b--\r\n");
+    let site = Site::new();
+    let server = site.serve("", "[limits]\nuploads = 1\nbuffer_wait = \"500ms\"\n");
+    let mut form = Http1::open(&site, &server).await;
+    let length = head.len() + 1000 + tail.len();
+    form.head("POST", "", &format!("{KIND}content-length: {length}\r\n")).await;
+    form.send(&head.as_bytes()[..20]).await.expect("is taken");
+    eventually("the form holds memory", || used(&server) > 0.0);
+
+    // The one place is taken: by a form of which nothing is known yet.
+    let mut other = Http1::open(&site, &server).await;
+    other.begin("other", 1000, &pattern(1000)).await;
+    let (status, answer) = other.answer().await;
+    assert_eq!(status, 503, "{answer}");
+    assert_later(&answer);
+    form.send(&head.as_bytes()[20..]).await.expect("is taken");
+    form.send(&pattern(1000)).await.expect("is taken");
+    form.send(tail.as_bytes()).await.expect("is taken");
+    assert_eq!(form.answer().await.0, 201);
+    await_calm(&server);
+
+    // And the other way about: while an upload has it, a form's head isn't read.
+    let mut upload = Http1::open(&site, &server).await;
+    upload.begin("held", 1000, &[]).await;
+    eventually("it is under way", || server.metric("sealward_uploads_in_flight ") == 1.0);
+    let mut form = Http1::open(&site, &server).await;
+    form.head("POST", "", &format!("{KIND}content-length: {length}\r\n")).await;
+    form.send(head.as_bytes()).await.expect("is taken");
+    let (status, answer) = form.answer().await;
+    assert_eq!(status, 503, "{answer}");
+    upload.send(&pattern(1000)).await.expect("is taken");
+    assert_eq!(upload.answer().await.0, 201);
+
+    // One that leaves inside its head leaves nothing taken.
+    let mut form = Http1::open(&site, &server).await;
+    form.head("POST", "", &format!("{KIND}content-length: {length}\r\n")).await;
+    form.send(&head.as_bytes()[..20]).await.expect("is taken");
+    eventually("the form holds memory", || used(&server) > 0.0);
+    drop(form);
+    await_calm(&server);
+    assert_eq!(site.put(&server, "after", b"x").status, 201);
+}
+
+/// Connections are fewer than configured where the files they need can't be had:
+/// those beyond wait, those within are served, and so is what they store.
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_leave_files_for_the_objects() {
+    let mut site = Site::new();
+    site.descriptors = Some(160);
+    let server = site.serve("", "");
+    let line = server.wait_for_line(|line| line.contains("fewer connections than configured"));
+    assert!(line.contains("\"connections\":140") && line.contains("\"descriptors\":160"), "{line}");
+    let mut crowd = join_all((0..139).map(|_| Http1::open(&site, &server))).await;
+    // curl's connection is the last there is room for.
+    let bytes = pattern(3 * MIB);
+    assert_eq!(site.put(&server, "between", &bytes).status, 201);
+    assert_eq!(site.get(&server, "between").body, bytes);
+    eventually("all are open", || server.metric("sealward_connections{state=\"serving\"}") >= 139.0);
+    // More than the limit of files: the ones too many are told nothing else than to wait.
+    let late: Vec<_> = (0..40).map(|_| TcpStream::connect(server.https).expect("is queued")).collect();
+    crowd[138].head("GET", "between", "").await;
+    assert_eq!(crowd[138].answer().await.0, 200);
+    drop(late);
+    drop(crowd);
+    eventually("who waited is served", || site.get(&server, "between").status == 200);
 }
 
 /// With 32 MiB, and about one for each upload that holds a part.

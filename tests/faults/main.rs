@@ -7,6 +7,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod away;
 mod certificates;
 mod clients;
 mod crowd;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    clients::{BEAT, Http1, Http2, MIB, await_calm, send, unfinished, used},
+    clients::{BEAT, Http1, Http2, MIB, await_calm, drain, send, unfinished, used},
     support::{SOON, Sealward, Site, eventually, files_below, pattern},
 };
 
@@ -98,6 +98,31 @@ async fn a_reader_that_takes_nothing_is_let_go() {
     await_calm(&server);
     drop(body);
     assert_eq!(site.get(&server, "large").body.len(), 64 * MIB, "others are served");
+}
+
+/// An answer that fits what the server keeps for a stream has left its body before
+/// any of it was taken: the reader is watched, and its memory counted, to the last byte.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_leaves_the_last_piece_is_let_go() {
+    let site = Site::new();
+    let server = site.serve("", "[limits]\nsend_idle_timeout = \"1s\"\n");
+    let bytes = pattern(200_000);
+    site.put(&server, "small", &bytes);
+    let stalls = || server.metric("sealward_connections_refused_total{reason=\"send_stall\"}");
+
+    let mut client = Http2::open(&site, &server).await;
+    let body = client.get("small").await;
+    eventually("a download holds memory", || used(&server) > 0.0);
+    eventually("the reader is let go", || stalls() == 1.0);
+    await_calm(&server);
+    drop(body);
+
+    // Who takes it in time isn't cut, and gives the memory back at once.
+    let mut client = Http2::open(&site, &server).await;
+    let mut body = client.get("small").await;
+    assert_eq!(drain(&mut body).await.expect("is not cut"), bytes);
+    await_calm(&server);
+    assert_eq!(stalls(), 1.0);
 }
 
 /// A chunk takes longer than `send_idle_timeout` here, and the socket's buffers

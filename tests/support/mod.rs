@@ -29,6 +29,8 @@ pub struct Site {
     pub token: String,
     /// What the server finds in its environment besides.
     pub environment: Vec<(String, String)>,
+    /// How many files a program of ours may hold open; `None`: as many as this test may.
+    pub descriptors: Option<u64>,
 }
 
 /// A running `sealward serve`.
@@ -60,7 +62,7 @@ impl Site {
         Keyring::create(&path.join("keyring.json"), "test", "key-1").expect("a keyring");
         let tokens = TokenFile::open(&path.join("tokens.json"), true).expect("a token file");
         let token = tokens.issue("tester", Grant::default(), None).expect("a token").expose().to_owned();
-        Self { folder, token, environment: Vec::new() }
+        Self { folder, token, environment: Vec::new(), descriptors: None }
     }
 
     /// `name` set to `value` for every program of ours that this site starts.
@@ -72,7 +74,15 @@ impl Site {
 
     /// Our program, in this site's environment.
     pub fn command(&self) -> Command {
-        let mut command = sealward();
+        let mut command = match self.descriptors {
+            None => sealward(),
+            Some(most) => {
+                let mut command = Command::new("sh");
+                let limited = format!("ulimit -n {most} && exec \"$0\" \"$@\"");
+                command.arg("-c").arg(limited).arg(sealward().get_program());
+                command
+            }
+        };
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
@@ -219,6 +229,14 @@ impl Sealward {
 
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The most that was ever resident, in MiB, rounded up.
+    pub fn peak(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("Linux");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+        kib.div_ceil(1024)
     }
 
     /// Everything it has logged so far.
