@@ -13,6 +13,7 @@ mod keys;
 mod ministack;
 mod moto;
 mod rclone;
+mod rework;
 mod sdk;
 mod standin;
 mod tamper;

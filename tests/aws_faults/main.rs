@@ -22,6 +22,7 @@ mod looked_after;
 mod planted;
 mod policy;
 mod recipients;
+mod rework;
 mod s3;
 mod site;
 mod table;
