@@ -1,8 +1,8 @@
 //! Peak memory of the real server under large and many transfers: `VmHWM` of a
 //! fresh process for each row, driven by curl over real sockets.
 //!
-//! `cargo bench --bench memory [-- SCALE]`: a SCALE of 4 moves a quarter of the
-//! bytes. Needs 4 GiB of room (over SCALE) in the folder for temporary files.
+//! `cargo bench --bench memory [-- SCALE] [ROWS]`: a SCALE of 4 moves a quarter of the
+//! bytes, and ROWS is a part of the name of those to run, such as `"32 MiB, HTTP/2"`. Needs 4 GiB of room (over SCALE) in the folder for temporary files.
 
 #![allow(clippy::print_stdout)]
 
@@ -36,6 +36,7 @@ enum Clients {
 fn main() {
     // cargo adds `--bench`; a number is by how much less is moved.
     let scale: u64 = std::env::args().skip(1).find_map(|arg| arg.parse().ok()).unwrap_or(1);
+    let only = std::env::args().skip(1).find(|arg| arg.contains(['M', 'H'])).unwrap_or_default();
     println!("{:<46} {:>9} {:>9} {:>9}", "peak resident memory", "MiB", "goal", "MiB/s");
     if scale > 1 {
         println!("(of the bytes named below, 1/{scale} is moved)");
@@ -44,7 +45,9 @@ fn main() {
         for (name, clients) in
             [("HTTP/1.1", Clients::Http1), ("HTTP/2", Clients::Http2), ("HTTP/2, one connection", Clients::Multiplexed)]
         {
-            rows(budget, name, clients, scale);
+            if format!("{budget} MiB, {name}").contains(&only) {
+                rows(budget, name, clients, scale);
+            }
         }
     }
 }

@@ -46,6 +46,7 @@ pub struct App {
     certificates: Vec<tls::files::Watch>,
     readiness: watch::Sender<Readiness>,
     uploads: Slots,
+    budget: Budget,
     drain_timeout: Duration,
     /// How often the keys of classes are looked at, where a service can be asked.
     key_check: Duration,
@@ -110,10 +111,12 @@ impl App {
         let (readiness, ready) = watch::channel(Readiness::Ready { degraded: vec![] });
         let server =
             Server::bind(fronts, config.limits.clone(), metrics.clone()).map_err(StartError::of("listener"))?;
+        let lent = budget.clone();
         let gauges = move |metrics: &Metrics| {
             let bytes = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-            metrics.buffer_memory.with_label_values(&["used"]).set(bytes(budget.in_use()));
-            metrics.buffer_memory.with_label_values(&["total"]).set(bytes(budget.total()));
+            metrics.buffer_memory.with_label_values(&["used"]).set(bytes(lent.in_use()));
+            metrics.buffer_memory.with_label_values(&["kept"]).set(bytes(lent.unused()));
+            metrics.buffer_memory.with_label_values(&["total"]).set(bytes(lent.total()));
         };
         let admin = Admin::bind(config.admin.bind, config.limits.clone(), metrics.clone(), ready, gauges)
             .map_err(StartError::of("admin"))?;
@@ -122,7 +125,7 @@ impl App {
             Some(KeyProvider::Kms { key_check, .. }) => key_check,
             _ => HOUR,
         };
-        Ok(Self { server, admin, gateway, classes, certificates, readiness, uploads, drain_timeout, key_check })
+        Ok(Self { server, admin, gateway, classes, certificates, readiness, uploads, budget, drain_timeout, key_check })
     }
 
     /// Where clients come in.
@@ -138,13 +141,24 @@ impl App {
     /// Serves until `stop` says so, then lets requests and uploads finish within
     /// the drain's time. `reload` is raised to have certificates looked at at once.
     pub async fn run(self, stop: watch::Receiver<Stop>, reload: watch::Receiver<u64>) -> Drained {
-        let Self { server, admin, gateway, classes, certificates, readiness, uploads, drain_timeout, key_check } = self;
+        let Self {
+            server,
+            admin,
+            gateway,
+            classes,
+            certificates,
+            readiness,
+            uploads,
+            budget,
+            drain_timeout,
+            key_check,
+        } = self;
         let mut background = tokio::task::JoinSet::new();
         for certificate in certificates {
             background.spawn(certificate.run(reload.clone()));
         }
         background.spawn(async move { match admin.serve().await {} });
-        background.spawn(sweep(classes.clone()));
+        background.spawn(sweep(classes.clone(), budget));
         let health = health::Health::new(classes.len(), readiness);
         health::watch(&health, classes, key_check, &mut background);
         let mut stopping = stop.clone();
@@ -198,11 +212,13 @@ fn clamp_connections(limits: &mut Limits, descriptors: u64) {
     }
 }
 
-/// Ends the time of keys, whether or not anybody asks for them.
-async fn sweep(classes: Classes) {
+/// Ends the time of keys, whether or not anybody asks for them, and lets go of memory
+/// that nobody needs.
+async fn sweep(classes: Classes, budget: Budget) {
     let mut sweep = tokio::time::interval(SWEEP);
     loop {
         sweep.tick().await;
+        budget.trim();
         for objects in classes.values() {
             objects.sweep();
         }

@@ -9,7 +9,8 @@ use crate::{
     support::pattern,
 };
 
-/// In one request: it doesn't take multipart uploads as we make them.
+/// In one request: it answers `CreateMultipartUpload` with another root element than S3's
+/// `InitiateMultipartUploadResult`, which the SDK refuses to read.
 const LARGE: usize = 7 << 20;
 
 #[test]
