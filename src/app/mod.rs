@@ -28,7 +28,7 @@ use crate::{
         admin::{Admin, Readiness},
         drain::reached,
     },
-    tls,
+    tls::{self, Certificates},
 };
 
 /// How often keys past their time are forgotten.
@@ -100,13 +100,17 @@ impl App {
         let mut fronts = Vec::new();
         let mut certificates = Vec::new();
         for listener in &config.listeners {
-            let CertificateSource::Files { cert, key, refresh } = &listener.tls.source;
-            let name = listener.bind.to_string();
-            let (slot, watch) = tls::files::open(&name, cert, key, *refresh, metrics.clone())
-                .map_err(StartError::of(&format!("the certificate of listener {name}")))?;
-            let tls = tls::server_config(slot, listener.tls.policy).map_err(StartError::of("tls"))?;
-            fronts.push(Front { bind: listener.bind, tls });
-            certificates.push(watch);
+            let mut slots = Vec::new();
+            for (at, source) in listener.tls.certificates.iter().enumerate() {
+                let CertificateSource::Files { cert, key, refresh } = source;
+                let name = listener.certificate(at);
+                let (slot, watch) = tls::files::open(&name, cert, key, *refresh, metrics.clone())
+                    .map_err(StartError::of(&format!("the certificate of listener {name}")))?;
+                slots.push(slot);
+                certificates.push(watch);
+            }
+            let tls = tls::server_config(Certificates::new(slots), listener.tls.policy);
+            fronts.push(Front { bind: listener.bind, tls: tls.map_err(StartError::of("tls"))? });
         }
         let (readiness, ready) = watch::channel(Readiness::Ready { degraded: vec![] });
         let server =

@@ -54,11 +54,25 @@ pub async fn prove(config: &Config) -> Vec<Proof> {
     proofs
 }
 
-fn listener(listener: &Listener) -> [Proof; 2] {
-    let of = format!("listener {}", listener.bind);
-    let CertificateSource::Files { cert, key, .. } = &listener.tls.source;
+fn listener(listener: &Listener) -> Vec<Proof> {
+    let certificates = listener.tls.certificates.iter().enumerate();
+    let mut proofs: Vec<Proof> = certificates
+        .map(|(at, source)| certificate(source).of(format!("listener {}", listener.certificate(at))))
+        .collect();
+    // Any free port: the real one may be in use by the server that this
+    // configuration is to replace.
+    let address = match TcpListener::bind((listener.bind.ip(), 0)) {
+        Ok(_) => Proof::ok("have its address", listener.bind.ip()),
+        Err(error) => Proof::fail("have its address", format!("{}: {error}", listener.bind.ip())),
+    };
+    proofs.push(address.of(format!("listener {}", listener.bind)));
+    proofs
+}
+
+fn certificate(source: &CertificateSource) -> Proof {
+    let CertificateSource::Files { cert, key, .. } = source;
     let what = "serve its certificate";
-    let certificate = match tls::files::look(cert, key) {
+    match tls::files::look(cert, key) {
         Err(refusal) => Proof::fail(what, refusal),
         Ok(proved) => {
             let names = proved.names.join(", ");
@@ -74,12 +88,5 @@ fn listener(listener: &Listener) -> [Proof; 2] {
                 None => Proof::ok(what, words),
             }
         }
-    };
-    // Any free port: the real one may be in use by the server that this
-    // configuration is to replace.
-    let address = match TcpListener::bind((listener.bind.ip(), 0)) {
-        Ok(_) => Proof::ok("have its address", listener.bind.ip()),
-        Err(error) => Proof::fail("have its address", format!("{}: {error}", listener.bind.ip())),
-    };
-    [certificate.of(&of), address.of(&of)]
+    }
 }

@@ -300,6 +300,14 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// One table `key = { … }`, or a list of them.
+    pub(super) fn tables(&self, key: &'static str) -> Vec<Section<'a>> {
+        match self.table.get(key).map(toml::Spanned::get_ref) {
+            Some(DeValue::Array(list)) if !list.is_empty() => self.sections(key),
+            _ => self.section(key).into_iter().collect(),
+        }
+    }
+
     /// The tables `[[key]]`, in their order.
     pub(super) fn sections(&self, key: &'static str) -> Vec<Section<'a>> {
         let Some((value, span)) = self.value(key) else { return Vec::new() };

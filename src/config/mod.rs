@@ -21,6 +21,7 @@ mod report;
 mod routes;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod units;
 
 pub use kms::is_key_arn;
@@ -56,12 +57,24 @@ pub struct Listener {
     pub tls: Tls,
 }
 
+impl Listener {
+    /// What logs and metrics call its certificate number `at`: the listener's address, and
+    /// for every further one its place in the list, from 2.
+    pub fn certificate(&self, at: usize) -> String {
+        match at {
+            0 => self.bind.to_string(),
+            _ => format!("{}#{}", self.bind, at + 1),
+        }
+    }
+}
+
 /// `tls` of a listener.
 #[derive(Clone, Debug)]
 pub struct Tls {
-    /// `source = { files = { cert, key } }`
-    pub source: CertificateSource,
-    /// `policy = "tls13" | "tls12"`: the oldest protocol version taken. Default `tls13`.
+    /// One `source` for each table of `tls`: at least one, the default first; the others
+    /// are chosen by the name a client asks for.
+    pub certificates: Vec<CertificateSource>,
+    /// `policy`, in the first table: the versions and suites taken. Default `tls13`.
     pub policy: TlsPolicy,
 }
 
@@ -79,13 +92,15 @@ pub enum CertificateSource {
     },
 }
 
-/// The oldest protocol version a listener takes.
+/// The versions and suites a listener takes. The hybrid post-quantum group is offered by each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsPolicy {
-    /// TLS 1.3 only.
+    /// `tls13`, or a load balancer's `ELBSecurityPolicy-TLS13-1-3-…`: TLS 1.3 only.
     Tls13,
-    /// TLS 1.2 with forward secrecy and AEAD, and 1.3.
+    /// `tls12`: TLS 1.2 with forward secrecy and AEAD, and 1.3.
     Tls12,
+    /// A load balancer's `ELBSecurityPolicy-TLS13-1-2-Res-…`: of 1.2 AES-GCM alone.
+    Tls12Gcm,
 }
 
 /// `[keys]`

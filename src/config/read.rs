@@ -6,12 +6,12 @@ use toml::de::DeTable;
 use tracing_subscriber::EnvFilter;
 
 use super::{
-    Admin, CertificateSource, Config, Faults, Identity, KeyCache, KeyProvider, Keys, Limits, Listener, Log, LogFormat,
-    LogObjectKeys, Tls, TlsPolicy, classes,
+    Admin, Config, Faults, Identity, KeyCache, KeyProvider, Keys, Limits, Listener, Log, LogFormat, LogObjectKeys,
+    classes,
     document::{Document, Found, Section},
     expand::{self, Environment},
     report::{Fault, nearest, quoted},
-    routes,
+    routes, tls,
 };
 
 const KIB: u64 = 1 << 10;
@@ -163,7 +163,7 @@ fn config(root: &Section<'_>, document: &Document<'_>) -> Option<Config> {
 fn listener(section: &Section<'_>) -> (Option<Found<SocketAddr>>, Option<Listener>) {
     section.require("bind", "\"0.0.0.0:8443\"");
     let bind = section.address("bind");
-    let tls = section.section("tls").map(|tls| self::tls(&tls));
+    let tls = tls::read(section.tables("tls"));
     if !section.has("tls") {
         let help = "add `tls = { source = { files = { cert = \"cert.pem\", key = \"key.pem\" } } }`; plain listeners \
                     come only for redirects, which this build doesn't have";
@@ -171,36 +171,8 @@ fn listener(section: &Section<'_>) -> (Option<Found<SocketAddr>>, Option<Listene
         section.own_fault(fault, "`tls` must be set here");
     }
     section.finish();
-    let listener = bind.as_ref().zip(tls.flatten()).map(|(bind, tls)| Listener { bind: bind.value, tls });
+    let listener = bind.as_ref().zip(tls).map(|(bind, tls)| Listener { bind: bind.value, tls });
     (bind, listener)
-}
-
-fn tls(section: &Section<'_>) -> Option<Tls> {
-    let policies = [("tls13", TlsPolicy::Tls13), ("tls12", TlsPolicy::Tls12)];
-    let policy = section.one_of("policy", &policies).unwrap_or(TlsPolicy::Tls13);
-    section.require("source", "{ files = { cert = \"cert.pem\", key = \"key.pem\" } }");
-    let source = section.section("source").and_then(|source| {
-        source.require("files", "{ cert = \"cert.pem\", key = \"key.pem\" }");
-        for other in ["acm", "secret", "acme"] {
-            let title = format!("this build takes certificates from files only, not from `{other}`");
-            source.refuse(other, &title, "write `files = { cert = \"cert.pem\", key = \"key.pem\" }`");
-        }
-        let files = source.section("files").and_then(|files| certificate_files(&files));
-        source.finish();
-        files
-    });
-    section.finish();
-    Some(Tls { source: source?, policy })
-}
-
-fn certificate_files(section: &Section<'_>) -> Option<CertificateSource> {
-    section.require("cert", "\"cert.pem\"");
-    section.require("key", "\"key.pem\"");
-    let cert = section.path("cert");
-    let key = section.path("key");
-    let refresh = section.duration("refresh", TICK..=DAY).unwrap_or(Duration::from_secs(10));
-    section.finish();
-    Some(CertificateSource::Files { cert: cert?.value, key: key?.value, refresh })
 }
 
 fn keys(section: &Section<'_>) -> Option<Keys> {

@@ -97,7 +97,7 @@ fn keys_of(table: &DeTable<'_>, path: &str, into: &mut BTreeSet<String>) {
 fn the_good_one_is_read() {
     let config = parse(GOOD).unwrap();
     assert_eq!(config.listeners[0].bind.port(), 8443);
-    let CertificateSource::Files { cert, refresh, .. } = &config.listeners[0].tls.source;
+    let CertificateSource::Files { cert, refresh, .. } = &config.listeners[0].tls.certificates[0];
     assert_eq!(cert, Path::new("/etc/sealward/cert.pem"));
     assert_eq!(*refresh, Duration::from_secs(10));
     assert_eq!(config.listeners[0].tls.policy, TlsPolicy::Tls13);
@@ -327,6 +327,15 @@ fn one_line_changed_is_one_fault() {
         ("bind = \"127.0.0.1:8443\"", "", 1, "lacks `bind`", "add `bind = "),
         ("files = {", "policy = \"tls13\", files = {", 3, "unknown key `policy` in `listener.tls.source`", "`files`"),
         ("tls = { ", "tls = { policy = \"tls1.3\", ", 3, "`policy` cannot be `tls1.3`", "did you mean `tls13`?"),
+        (
+            "tls = { ",
+            "tls = { policy = \"ELBSecurityPolicy-2016-08\", ",
+            3,
+            "policy `ELBSecurityPolicy-2016-08` can't be honoured",
+            "`ELBSecurityPolicy-TLS13-1-2-Res-2021-06`, its nearest",
+        ),
+        ("tls = { ", "tls = { policy = \"ELBSecurityPolicy-TLS13-1-2-2021-06\", ", 3, "can't be honoured", "CBC"),
+        ("tls = { ", "tls = { policy = \"ELBSecurityPolicy-TLS13-1-3-FIPS-2023-04\", ", 3, "can't be honoured", "FIPS"),
         ("key = \"key.pem\"", "refresh = \"1s\"", 3, "lacks `key`", "add `key = "),
         ("key = \"key.pem\"", "key = \"key.pem\", refresh = \"0s\"", 3, "out of range", "write 1ms to 1d"),
         // Keys.
@@ -437,4 +446,45 @@ fn what_is_missing_or_there_twice_is_one_fault() {
 fn every_line_that_is_no_toml_is_named() {
     let faults = broken("x = yes\ny = \"a\n[keys]\nz = 1 2\n");
     assert_eq!(faults.iter().filter_map(Fault::line).collect::<Vec<_>>(), [1, 2, 4], "{faults}");
+}
+
+#[test]
+fn certificates_and_policies() {
+    let head = "[[listener]]\nbind = \"127.0.0.1:8443\"\n";
+    let one =
+        |name: &str, more: &str| format!("{{ source = {{ files = {{ cert = \"{name}\", key = \"k\" }} }}{more} }}");
+    let parsed = |tls: &str| parse(&format!("{head}tls = {tls}\n"));
+    for (name, policy) in [
+        ("tls12", TlsPolicy::Tls12),
+        ("ELBSecurityPolicy-TLS13-1-3-2021-06", TlsPolicy::Tls13),
+        ("ELBSecurityPolicy-TLS13-1-3-PQ-2025-09", TlsPolicy::Tls13),
+        ("ELBSecurityPolicy-TLS13-1-2-Res-2021-06", TlsPolicy::Tls12Gcm),
+        ("ELBSecurityPolicy-TLS13-1-2-Res-PQ-2025-09", TlsPolicy::Tls12Gcm),
+    ] {
+        let config = parsed(&one("a", &format!(", policy = \"{name}\""))).expect(name);
+        assert_eq!(config.listeners[0].tls.policy, policy, "{name}");
+    }
+    let list = format!("[{}, {}]", one("a", ", policy = \"tls12\""), one("b", ""));
+    let config = parsed(&list).expect("a list");
+    let listener = &config.listeners[0];
+    let names: Vec<_> = listener
+        .tls
+        .certificates
+        .iter()
+        .map(|CertificateSource::Files { cert, .. }| cert.file_name().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    assert_eq!((names, listener.tls.policy), (vec!["a".to_owned(), "b".to_owned()], TlsPolicy::Tls12));
+    assert_eq!(
+        (listener.certificate(0), listener.certificate(1)),
+        ("127.0.0.1:8443".into(), "127.0.0.1:8443#2".into())
+    );
+    for (tls, title) in [
+        (format!("[{}, {}]", one("a", ""), one("b", ", policy = \"tls12\"")), "`policy` holds for the whole listener"),
+        (format!("[{}, 3]", one("a", "")), "must be a list of tables"),
+        ("[]".to_owned(), "must be a table"),
+        (format!("[{}, {{ }}]", one("a", "")), "lacks `source`"),
+    ] {
+        let faults = parsed(&tls).expect_err(&tls).render(false);
+        assert!(faults.contains(title), "{tls}: {faults}");
+    }
 }

@@ -54,7 +54,7 @@ pub fn open(
     let pair = Paths { cert: cert.to_owned(), key: key.to_owned() };
     let content = pair.read()?;
     let proved = content.prove(&pair)?;
-    let slot = Arc::new(CertificateSlot::new(name, proved.key.clone()));
+    let slot = Arc::new(CertificateSlot::new(name, &proved));
     let served = content.digest();
     let watch = Watch { slot: slot.clone(), pair, refresh, metrics, served, doubted: None, refused: None };
     watch.publish(&proved);
@@ -109,7 +109,7 @@ impl Watch {
         }
         match first.and_then(|content| content.prove(&self.pair)) {
             Ok(proved) => {
-                self.slot.publish(proved.key.clone());
+                self.slot.publish(&proved);
                 self.publish(&proved);
                 self.served = digest;
                 self.doubted = None;

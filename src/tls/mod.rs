@@ -5,58 +5,24 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use rustls::{
-    ServerConfig, SupportedProtocolVersion,
+    ServerConfig,
     crypto::{
         CryptoProvider,
         aws_lc_rs::{self, kx_group},
     },
-    server::{ClientHello, NoServerSessionStorage, ResolvesServerCert},
-    sign::CertifiedKey,
-    version::{TLS12, TLS13},
+    server::NoServerSessionStorage,
 };
 
 use crate::config::TlsPolicy;
 
 pub mod dev;
 pub mod files;
+pub mod policy;
 pub mod prove;
+mod slot;
 
-/// The certificate a listener serves now. Clones of its `Arc` share it.
-#[derive(Debug)]
-pub struct CertificateSlot {
-    name: String,
-    current: ArcSwap<CertifiedKey>,
-}
-
-impl CertificateSlot {
-    /// A slot called `name` (a metric label: a configured name, never a client's word) that serves `first`.
-    pub fn new(name: impl Into<String>, first: Arc<CertifiedKey>) -> Self {
-        Self { name: name.into(), current: ArcSwap::new(first) }
-    }
-
-    /// The slot's name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Serves `next` from the next handshake on. Give it proved pairs only.
-    pub fn publish(&self, next: Arc<CertifiedKey>) {
-        self.current.store(next);
-    }
-
-    /// What is served now.
-    pub fn current(&self) -> Arc<CertifiedKey> {
-        self.current.load_full()
-    }
-}
-
-impl ResolvesServerCert for CertificateSlot {
-    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.current())
-    }
-}
+pub use slot::{CertificateSlot, Certificates};
 
 /// The only cryptography TLS uses here: AWS-LC, the hybrid post-quantum group first.
 ///
@@ -71,21 +37,17 @@ pub fn provider() -> CryptoProvider {
     }
 }
 
-/// What a listener tells its handshakes: versions by `policy`, the certificate
-/// in `slot`, `h2` and `http/1.1`.
+/// What a listener tells its handshakes: versions and suites by `policy`, one of
+/// `certificates`, `h2` and `http/1.1`.
 ///
 /// # Errors
 /// When the provider and the versions don't fit together, or no randomness is
 /// to be had for the ticket key.
-pub fn server_config(slot: Arc<CertificateSlot>, policy: TlsPolicy) -> Result<Arc<ServerConfig>, rustls::Error> {
-    let versions: &[&SupportedProtocolVersion] = match policy {
-        TlsPolicy::Tls13 => &[&TLS13],
-        TlsPolicy::Tls12 => &[&TLS13, &TLS12],
-    };
-    let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
-        .with_protocol_versions(versions)?
+pub fn server_config(certificates: Certificates, policy: TlsPolicy) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let mut config = ServerConfig::builder_with_provider(Arc::new(policy::suites(provider(), policy)))
+        .with_protocol_versions(policy::versions(policy))?
         .with_no_client_auth()
-        .with_cert_resolver(slot);
+        .with_cert_resolver(Arc::new(certificates));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     // Our order of suites decides: AES-256-GCM, the fastest here, before the others.
     config.ignore_client_order = true;
@@ -107,10 +69,10 @@ mod tests {
 
     use super::*;
 
-    fn slot() -> Arc<CertificateSlot> {
+    fn certificates() -> Certificates {
         let made = prove::tests::pair(&["localhost"]);
         let proved = prove::prove("cert", made.0.as_bytes(), "key", made.1.as_bytes()).expect("a good pair");
-        Arc::new(CertificateSlot::new("test", proved.key))
+        Certificates::new(vec![Arc::new(CertificateSlot::new("test", &proved))])
     }
 
     #[test]
@@ -124,10 +86,14 @@ mod tests {
 
     #[test]
     fn policy_and_promises() {
-        let config = server_config(slot(), TlsPolicy::Tls13).expect("builds");
+        let config = server_config(certificates(), TlsPolicy::Tls13).expect("builds");
         assert_eq!(config.max_early_data_size, 0);
         assert!(config.ticketer.enabled());
         assert_eq!(config.alpn_protocols, [b"h2".to_vec(), b"http/1.1".to_vec()]);
-        server_config(slot(), TlsPolicy::Tls12).expect("builds");
+        let chacha = |policy| {
+            let config = server_config(certificates(), policy).expect("builds");
+            policy::offered(&config).iter().filter(|suite| suite.contains("CHACHA")).count()
+        };
+        assert_eq!((chacha(TlsPolicy::Tls12), chacha(TlsPolicy::Tls12Gcm)), (3, 1), "of TLS 1.3 alone");
     }
 }

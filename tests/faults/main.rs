@@ -15,5 +15,6 @@ mod ending;
 mod full;
 mod gone;
 mod killed;
+mod names;
 mod slow;
 mod start;

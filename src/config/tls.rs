@@ -1,0 +1,85 @@
+//! `tls` of a listener: its certificates and what its handshakes take.
+
+use std::time::Duration;
+
+use super::{CertificateSource, Fault, Tls, TlsPolicy, document::Section};
+
+const TICK: Duration = Duration::from_millis(1);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// Names of policies that can be honoured to the letter.
+const POLICIES: &[(&str, TlsPolicy)] = &[
+    ("tls13", TlsPolicy::Tls13),
+    ("tls12", TlsPolicy::Tls12),
+    ("ELBSecurityPolicy-TLS13-1-3-2021-06", TlsPolicy::Tls13),
+    ("ELBSecurityPolicy-TLS13-1-3-PQ-2025-09", TlsPolicy::Tls13),
+    ("ELBSecurityPolicy-TLS13-1-2-Res-2021-06", TlsPolicy::Tls12Gcm),
+    ("ELBSecurityPolicy-TLS13-1-2-Res-PQ-2025-09", TlsPolicy::Tls12Gcm),
+];
+
+/// One table, or a list of them: one for each certificate.
+pub(super) fn read(tables: Vec<Section<'_>>) -> Option<Tls> {
+    let mut tables = tables.into_iter();
+    let first = tables.next()?;
+    let policy = policy(&first);
+    let mut certificates = vec![certificate(&first)];
+    first.finish();
+    for further in tables {
+        let title = "`policy` holds for the whole listener";
+        further.refuse("policy", title, "write it in the first table of `tls` alone");
+        certificates.push(certificate(&further));
+        further.finish();
+    }
+    Some(Tls { certificates: certificates.into_iter().collect::<Option<_>>()?, policy })
+}
+
+fn policy(section: &Section<'_>) -> TlsPolicy {
+    let refused = section.string("policy").filter(|found| !POLICIES.iter().any(|(name, _)| *name == found.value));
+    if let Some(found) = refused.filter(|found| found.value.starts_with("ELBSecurityPolicy-")) {
+        let title = format!("the load balancer's policy `{}` can't be honoured here", found.raw);
+        section.fault(Fault::new(title, mend(&found.value)).at(&found.span, "this policy"));
+        return TlsPolicy::Tls13;
+    }
+    section.one_of("policy", POLICIES).unwrap_or(TlsPolicy::Tls13)
+}
+
+/// What of a load balancer's policy there is no way to do, and what comes nearest.
+fn mend(name: &str) -> String {
+    let (what, nearest) = if name.contains("FIPS") {
+        ("it promises a validated FIPS module, which this build isn't", "leave the promise out")
+    } else if name.contains("TLS13-1-0") || name.contains("TLS13-1-1") || !name.contains("TLS13") {
+        (
+            "it takes versions before TLS 1.2, or suites without forward secrecy or AEAD",
+            "clients that need them are lost",
+        )
+    } else if name.contains("TLS13-1-2") {
+        ("it takes CBC or RSA key exchange suites, which are not here", "clients without AES-GCM are lost")
+    } else {
+        ("it isn't known", "look for its name")
+    };
+    let instead = if name.contains("TLS13-1-3") { "TLS13-1-3-2021-06" } else { "TLS13-1-2-Res-2021-06" };
+    format!("{what}: write `ELBSecurityPolicy-{instead}`, its nearest; {nearest}")
+}
+
+fn certificate(section: &Section<'_>) -> Option<CertificateSource> {
+    section.require("source", "{ files = { cert = \"cert.pem\", key = \"key.pem\" } }");
+    let source = section.section("source")?;
+    source.require("files", "{ cert = \"cert.pem\", key = \"key.pem\" }");
+    for other in ["acm", "secret", "acme"] {
+        let title = format!("this build takes certificates from files only, not from `{other}`");
+        source.refuse(other, &title, "write `files = { cert = \"cert.pem\", key = \"key.pem\" }`");
+    }
+    let files = source.section("files").and_then(|files| certificate_files(&files));
+    source.finish();
+    files
+}
+
+fn certificate_files(section: &Section<'_>) -> Option<CertificateSource> {
+    section.require("cert", "\"cert.pem\"");
+    section.require("key", "\"key.pem\"");
+    let cert = section.path("cert");
+    let key = section.path("key");
+    let refresh = section.duration("refresh", TICK..=DAY).unwrap_or(Duration::from_secs(10));
+    section.finish();
+    Some(CertificateSource::Files { cert: cert?.value, key: key?.value, refresh })
+}
