@@ -8,6 +8,8 @@
 #![allow(clippy::print_stdout)]
 #![allow(dead_code)] // of the double, what plans faults
 
+#[path = "../tests/aws_faults/acm.rs"]
+mod acm;
 #[path = "../tests/aws_faults/double.rs"]
 mod double;
 #[path = "../tests/aws_faults/kms.rs"]

@@ -139,6 +139,9 @@ families! {
     /// `sealward_certificate_expiry_timestamp_seconds{name}`
     certificate_expiry: IntGaugeVec = "sealward_certificate_expiry_timestamp_seconds",
         "When the certificate that is served expires.", ["name"];
+    /// `sealward_certificate_chain_linked{name}`
+    certificate_chain: IntGaugeVec = "sealward_certificate_chain_linked",
+        "1 while each certificate of the chain served was issued by the next.", ["name"];
     /// `sealward_certificate_loads_total{name,outcome}`
     certificate_loads: IntCounterVec = "sealward_certificate_loads_total",
         "Changed certificates that were published or refused.", ["name", "outcome"];

@@ -6,6 +6,7 @@ use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
+mod certificates;
 mod classes;
 mod health;
 mod proving;
@@ -17,7 +18,7 @@ pub use rework::{Alone, Whence, origin};
 
 use crate::{
     budget::Budget,
-    config::{CertificateSource, Config, KeyProvider, Limits},
+    config::{Config, KeyProvider, Limits},
     gateway::Gateway,
     identity::{TokenFile, TokenStore},
     metrics::Metrics,
@@ -43,7 +44,7 @@ pub struct App {
     admin: Admin,
     gateway: Gateway,
     classes: Classes,
-    certificates: Vec<tls::files::Watch>,
+    watches: Vec<tls::source::Watch>,
     readiness: watch::Sender<Readiness>,
     uploads: Slots,
     budget: Budget,
@@ -98,16 +99,17 @@ impl App {
             .map_err(|class| StartError::new("routes", format!("there is no class `{class}`")))?;
 
         let mut fronts = Vec::new();
-        let mut certificates = Vec::new();
+        let mut watches = Vec::new();
         for listener in &config.listeners {
             let mut slots = Vec::new();
             for (at, source) in listener.tls.certificates.iter().enumerate() {
-                let CertificateSource::Files { cert, key, refresh } = source;
                 let name = listener.certificate(at);
-                let (slot, watch) = tls::files::open(&name, cert, key, *refresh, metrics.clone())
+                let source = certificates::source(source).await?;
+                let (slot, watch) = tls::source::open(&name, source, metrics.clone())
+                    .await
                     .map_err(StartError::of(&format!("the certificate of listener {name}")))?;
                 slots.push(slot);
-                certificates.push(watch);
+                watches.push(watch);
             }
             let tls = tls::server_config(Certificates::new(slots), listener.tls.policy);
             fronts.push(Front { bind: listener.bind, tls: tls.map_err(StartError::of("tls"))? });
@@ -129,7 +131,7 @@ impl App {
             Some(KeyProvider::Kms { key_check, .. }) => key_check,
             _ => HOUR,
         };
-        Ok(Self { server, admin, gateway, classes, certificates, readiness, uploads, budget, drain_timeout, key_check })
+        Ok(Self { server, admin, gateway, classes, watches, readiness, uploads, budget, drain_timeout, key_check })
     }
 
     /// Where clients come in.
@@ -145,20 +147,10 @@ impl App {
     /// Serves until `stop` says so, then lets requests and uploads finish within
     /// the drain's time. `reload` is raised to have certificates looked at at once.
     pub async fn run(self, stop: watch::Receiver<Stop>, reload: watch::Receiver<u64>) -> Drained {
-        let Self {
-            server,
-            admin,
-            gateway,
-            classes,
-            certificates,
-            readiness,
-            uploads,
-            budget,
-            drain_timeout,
-            key_check,
-        } = self;
+        let Self { server, admin, gateway, classes, watches, readiness, uploads, budget, drain_timeout, key_check } =
+            self;
         let mut background = tokio::task::JoinSet::new();
-        for certificate in certificates {
+        for certificate in watches {
             background.spawn(certificate.run(reload.clone()));
         }
         background.spawn(async move { match admin.serve().await {} });

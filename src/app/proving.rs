@@ -3,7 +3,7 @@
 
 use std::net::TcpListener;
 
-use super::{classes, tokens};
+use super::{certificates, classes, tokens};
 use crate::{
     budget::Budget,
     config::{CertificateSource, Config, Listener},
@@ -18,7 +18,10 @@ const SOON: i64 = 14 * 24 * 3600;
 
 /// Tries everything that `config` names, and serves nothing. Within a Tokio runtime.
 pub async fn prove(config: &Config) -> Vec<Proof> {
-    let mut proofs: Vec<Proof> = config.listeners.iter().flat_map(listener).collect();
+    let mut proofs = Vec::new();
+    for listener in &config.listeners {
+        proofs.extend(self::listener(listener).await);
+    }
     let metrics = match Metrics::new() {
         Ok(metrics) => metrics,
         Err(error) => return vec![Proof::fail("register", error).of("metrics")],
@@ -54,11 +57,11 @@ pub async fn prove(config: &Config) -> Vec<Proof> {
     proofs
 }
 
-fn listener(listener: &Listener) -> Vec<Proof> {
-    let certificates = listener.tls.certificates.iter().enumerate();
-    let mut proofs: Vec<Proof> = certificates
-        .map(|(at, source)| certificate(source).of(format!("listener {}", listener.certificate(at))))
-        .collect();
+async fn listener(listener: &Listener) -> Vec<Proof> {
+    let mut proofs = Vec::new();
+    for (at, source) in listener.tls.certificates.iter().enumerate() {
+        proofs.push(certificate(source).await.of(format!("listener {}", listener.certificate(at))));
+    }
     // Any free port: the real one may be in use by the server that this
     // configuration is to replace.
     let address = match TcpListener::bind((listener.bind.ip(), 0)) {
@@ -69,10 +72,13 @@ fn listener(listener: &Listener) -> Vec<Proof> {
     proofs
 }
 
-fn certificate(source: &CertificateSource) -> Proof {
-    let CertificateSource::Files { cert, key, .. } = source;
+async fn certificate(source: &CertificateSource) -> Proof {
     let what = "serve its certificate";
-    match tls::files::look(cert, key) {
+    let mut source = match certificates::source(source).await {
+        Ok(source) => source,
+        Err(error) => return Proof::fail(what, error.what),
+    };
+    match tls::source::first(source.as_mut()).await {
         Err(refusal) => Proof::fail(what, refusal),
         Ok(proved) => {
             let names = proved.names.join(", ");

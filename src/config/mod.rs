@@ -90,6 +90,15 @@ pub enum CertificateSource {
         /// `refresh`: how often they are looked at. Default 10 s.
         refresh: Duration,
     },
+    /// AWS Certificate Manager.
+    Acm {
+        /// `arn`: the certificate's.
+        arn: String,
+        /// The region that the ARN names.
+        region: String,
+        /// `refresh`: about how often it is described. Default 3 hours.
+        refresh: Duration,
+    },
 }
 
 /// The versions and suites a listener takes. The hybrid post-quantum group is offered by each.

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::{CertificateSource, Fault, Tls, TlsPolicy, document::Section};
+use super::{
+    CertificateSource, Fault, Tls, TlsPolicy,
+    document::{Found, Section},
+};
 
 const TICK: Duration = Duration::from_millis(1);
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -64,14 +67,49 @@ fn mend(name: &str) -> String {
 fn certificate(section: &Section<'_>) -> Option<CertificateSource> {
     section.require("source", "{ files = { cert = \"cert.pem\", key = \"key.pem\" } }");
     let source = section.section("source")?;
-    source.require("files", "{ cert = \"cert.pem\", key = \"key.pem\" }");
-    for other in ["acm", "secret", "acme"] {
-        let title = format!("this build takes certificates from files only, not from `{other}`");
+    for other in ["secret", "acme"] {
+        let title = format!("this build takes certificates from files and ACM, not from `{other}`");
         source.refuse(other, &title, "write `files = { cert = \"cert.pem\", key = \"key.pem\" }`");
     }
-    let files = source.section("files").and_then(|files| certificate_files(&files));
+    let files = source.section("files").map(|files| certificate_files(&files));
+    let acm = source.section("acm").map(|acm| certificate_of_acm(&acm));
     source.finish();
-    files
+    match (files, acm) {
+        (Some(files), None) => files,
+        (None, Some(acm)) => acm,
+        (Some(_), Some(_)) => {
+            let fault = Fault::new("a certificate has one source", "leave one of `files` and `acm` out");
+            source.own_fault(fault, "two are named here");
+            None
+        }
+        (None, None) => {
+            // One that isn't a table has its own fault.
+            if !source.has("files") && !source.has("acm") {
+                source.require("files", "{ cert = \"cert.pem\", key = \"key.pem\" }");
+            }
+            None
+        }
+    }
+}
+
+fn certificate_of_acm(section: &Section<'_>) -> Option<CertificateSource> {
+    section.require("arn", "\"arn:aws:acm:eu-west-1:111122223333:certificate/1234abcd-…\"");
+    let arn = section.string("arn");
+    let refresh = section.duration("refresh", Duration::from_secs(1)..=DAY).unwrap_or(Duration::from_secs(3 * 3600));
+    section.finish();
+    let arn = arn?;
+    let parts: Vec<&str> = arn.value.split(':').collect();
+    let [_, _, "acm", region, _, resource] = parts[..] else { return not_of_acm(section, &arn) };
+    if region.is_empty() || !resource.starts_with("certificate/") {
+        return not_of_acm(section, &arn);
+    }
+    Some(CertificateSource::Acm { region: region.to_owned(), arn: arn.value, refresh })
+}
+
+fn not_of_acm(section: &Section<'_>, arn: &Found<String>) -> Option<CertificateSource> {
+    let help = "write `arn:aws:acm:REGION:ACCOUNT:certificate/ID`, as `aws acm list-certificates` shows it";
+    section.fault(Fault::new("`arn` names no certificate of ACM", help).at(&arn.span, "this ARN"));
+    None
 }
 
 fn certificate_files(section: &Section<'_>) -> Option<CertificateSource> {

@@ -7,155 +7,87 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
+use async_trait::async_trait;
 use aws_lc_rs::digest::{Context, SHA256};
-use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use super::{
-    CertificateSlot,
     prove::{self, Proved, Reason, Refusal},
+    source::{Look, Source},
 };
-use crate::metrics::Metrics;
 
 /// A certificate or key file larger than this, in bytes, is none.
 const MAX_FILE: u64 = 1 << 20;
 /// How long a changed pair must stand still before it is proved, at most.
 const SETTLE: Duration = Duration::from_millis(250);
 
-/// Keeps a slot true to its files. Made by [`open`].
+/// A chain and its key, in files.
 #[derive(Debug)]
-pub struct Watch {
-    slot: Arc<CertificateSlot>,
+pub struct Files {
     pair: Paths,
     refresh: Duration,
-    metrics: Metrics,
-    served: Digest,
+    served: Option<Digest>,
     doubted: Option<Digest>,
-    refused: Option<(Digest, Reason)>,
 }
 
-/// Reads and proves the pair for the first time, and publishes it in a new slot called `name`.
-///
-/// `refresh` is how often [`Watch::run`] looks.
-///
-/// # Errors
-/// [`Refusal`]: without a first certificate there is nothing to serve.
-pub fn open(
-    name: &str,
-    cert: &Path,
-    key: &Path,
-    refresh: Duration,
-    metrics: Metrics,
-) -> Result<(Arc<CertificateSlot>, Watch), Refusal> {
-    let pair = Paths { cert: cert.to_owned(), key: key.to_owned() };
-    let content = pair.read()?;
-    let proved = content.prove(&pair)?;
-    let slot = Arc::new(CertificateSlot::new(name, &proved));
-    let served = content.digest();
-    let watch = Watch { slot: slot.clone(), pair, refresh, metrics, served, doubted: None, refused: None };
-    watch.publish(&proved);
-    Ok((slot, watch))
-}
-
-/// Reads and proves the pair, and publishes nothing.
-///
-/// # Errors
-/// [`Refusal`], as [`open`]'s.
-pub fn look(cert: &Path, key: &Path) -> Result<Proved, Refusal> {
-    let pair = Paths { cert: cert.to_owned(), key: key.to_owned() };
-    pair.read()?.prove(&pair)
-}
-
-impl Watch {
-    /// Looks every `refresh`, and at once whenever `reload` changes (SIGHUP). Never
-    /// ends by itself; drop or abort it. The old pair is served until a new one is believed.
-    pub async fn run(mut self, mut reload: watch::Receiver<u64>) {
-        let mut reloads = true;
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep(self.refresh) => {}
-                changed = reload.changed(), if reloads => {
-                    // Nobody is left to ask: the clock goes on alone.
-                    reloads = changed.is_ok();
-                    if !reloads {
-                        continue;
-                    }
-                    self.refused = None;
-                }
-            }
-            self.look().await;
-        }
-    }
-
-    /// One look at the files.
-    async fn look(&mut self) {
-        let (first, digest) = self.read().await;
-        if digest == self.served {
-            self.doubted = None;
-            self.refused = None;
-            return;
-        }
-        if first.is_ok() {
-            // A writer may be at it: only what reads the same twice is looked into.
-            tokio::time::sleep(SETTLE.min(self.refresh)).await;
-            let (_, again) = self.read().await;
-            if again != digest {
-                return;
-            }
-        }
-        match first.and_then(|content| content.prove(&self.pair)) {
-            Ok(proved) => {
-                self.slot.publish(&proved);
-                self.publish(&proved);
-                self.served = digest;
-                self.doubted = None;
-                self.refused = None;
-            }
-            Err(refusal) => self.refuse(&refusal, digest),
-        }
-    }
-
-    /// Says so once for each bad content.
-    fn refuse(&mut self, refusal: &Refusal, digest: Digest) {
-        // One file after the other is how most tools write: it gets a second look before it is a fault.
-        if refusal.reason.may_pass() && self.doubted != Some(digest) {
-            self.doubted = Some(digest);
-            return;
-        }
-        let this = (digest, refusal.reason.clone());
-        if self.refused.as_ref() == Some(&this) {
-            return;
-        }
-        self.refused = Some(this);
-        self.metrics.certificate_loads.with_label_values(&[self.slot.name(), "refused"]).inc();
-        tracing::warn!(certificate = self.slot.name(), "new certificate refused, the old one serves on: {refusal}");
-    }
-
-    fn publish(&self, proved: &Proved) {
-        let name = self.slot.name();
-        self.metrics.certificate_expiry.with_label_values(&[name]).set(proved.not_after);
-        self.metrics.certificate_loads.with_label_values(&[name, "published"]).inc();
-        tracing::info!(certificate = name, serial = proved.serial, names = ?proved.names, "certificate published");
-        for warning in &proved.warnings {
-            tracing::warn!(certificate = name, "{}: {warning}", self.pair.cert.display());
-        }
+impl Files {
+    /// The pair in `cert` and `key`, looked at every `refresh`.
+    pub fn new(cert: &Path, key: &Path, refresh: Duration) -> Self {
+        Self { pair: Paths { cert: cert.to_owned(), key: key.to_owned() }, refresh, served: None, doubted: None }
     }
 
     async fn read(&self) -> (Result<Content, Refusal>, Digest) {
         let pair = self.pair.clone();
         let read = tokio::task::spawn_blocking(move || pair.read()).await.unwrap_or_else(|_| {
             let reason = Reason::Unreadable("the reading task ended".into());
-            Err(Refusal { file: self.pair.cert.clone(), reason })
+            Err(Refusal::of(&self.pair.cert, reason))
         });
         let digest = match &read {
             Ok(content) => content.digest(),
             Err(refusal) => digest(&[refusal.to_string().as_bytes()]),
         };
         (read, digest)
+    }
+}
+
+#[async_trait]
+impl Source for Files {
+    async fn look(&mut self) -> Result<Look, Refusal> {
+        let (first, digest) = self.read().await;
+        if self.served == Some(digest) {
+            self.doubted = None;
+            return Ok(Look::Same);
+        }
+        // A first pair is there, or nothing is served.
+        let replaced = self.served.is_some();
+        if replaced && first.is_ok() {
+            // A writer may be at it: only what reads the same twice is looked into.
+            tokio::time::sleep(SETTLE.min(self.refresh)).await;
+            let (_, again) = self.read().await;
+            if again != digest {
+                return Ok(Look::Waiting);
+            }
+        }
+        match first.and_then(|content| content.prove(&self.pair)) {
+            Ok(proved) => {
+                self.served = Some(digest);
+                self.doubted = None;
+                Ok(Look::New(proved))
+            }
+            // One file after the other is how most tools write: it gets a second look before it is a fault.
+            Err(refusal) if replaced && refusal.reason.may_pass() && self.doubted != Some(digest) => {
+                self.doubted = Some(digest);
+                Ok(Look::Waiting)
+            }
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    fn pause(&self) -> Duration {
+        self.refresh
     }
 }
 
@@ -202,7 +134,7 @@ fn digest(parts: &[&[u8]]) -> Digest {
 }
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Refusal> {
-    let refusal = |error: io::Error| Refusal { file: path.to_owned(), reason: Reason::Unreadable(error.to_string()) };
+    let refusal = |error: io::Error| Refusal::of(path, Reason::Unreadable(error.to_string()));
     let size = std::fs::metadata(path).map_err(refusal)?.len();
     if size > MAX_FILE {
         return Err(refusal(io::Error::other(format!("{size} bytes, more than {MAX_FILE}"))));
@@ -212,14 +144,19 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Refusal> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, sync::Arc};
 
     use time::OffsetDateTime;
 
     use super::{
-        super::prove::tests::{made, pair},
+        super::{
+            CertificateSlot,
+            prove::tests::{made, pair},
+            source::{Watch, open},
+        },
         *,
     };
+    use crate::metrics::Metrics;
 
     struct Bench {
         dir: tempfile::TempDir,
@@ -227,12 +164,15 @@ mod tests {
     }
 
     impl Bench {
-        fn new() -> (Self, Arc<CertificateSlot>, Watch) {
+        async fn new() -> (Self, Arc<CertificateSlot>, Watch) {
+            Self::every(Duration::from_millis(1)).await
+        }
+
+        async fn every(refresh: Duration) -> (Self, Arc<CertificateSlot>, Watch) {
             let bench = Self { dir: tempfile::tempdir().expect("a folder"), metrics: Metrics::new().expect("metrics") };
             bench.put(&pair(&["first"]));
-            let (cert, key) = (bench.path("cert.pem"), bench.path("key.pem"));
-            let (slot, watch) =
-                open("t", &cert, &key, Duration::from_millis(1), bench.metrics.clone()).expect("a good pair");
+            let files = Files::new(&bench.path("cert.pem"), &bench.path("key.pem"), refresh);
+            let (slot, watch) = open("t", Box::new(files), bench.metrics.clone()).await.expect("a good pair");
             (bench, slot, watch)
         }
 
@@ -252,7 +192,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_new_pair_is_published() {
-        let (bench, slot, mut watch) = Bench::new();
+        let (bench, slot, mut watch) = Bench::new().await;
         let before = slot.current();
         watch.look().await;
         assert!(Arc::ptr_eq(&before, &slot.current()), "nothing changed");
@@ -264,8 +204,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_reload_looks_at_once() {
-        let (bench, slot, mut watch) = Bench::new();
-        watch.refresh = Duration::from_secs(3600);
+        let (bench, slot, watch) = Bench::every(Duration::from_secs(3600)).await;
         let (ask, asked) = tokio::sync::watch::channel(0);
         let task = tokio::spawn(watch.run(asked));
         let before = slot.current();
@@ -279,7 +218,7 @@ mod tests {
 
     #[tokio::test]
     async fn bad_pairs_are_refused_once_and_change_nothing() {
-        let (bench, slot, mut watch) = Bench::new();
+        let (bench, slot, mut watch) = Bench::new().await;
         let before = slot.current();
         let yesterday = OffsetDateTime::now_utc() - time::Duration::days(1);
         let expired = made(&["a"], |params| params.not_after = yesterday);
@@ -300,7 +239,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_file_after_the_other_is_no_fault() {
-        let (bench, slot, mut watch) = Bench::new();
+        let (bench, slot, mut watch) = Bench::new().await;
         let before = slot.current();
         let (cert, key) = pair(&["second"]);
         fs::write(bench.path("cert.pem"), cert).expect("written");
@@ -321,7 +260,7 @@ mod tests {
     #[cfg(unix)]
     #[tokio::test]
     async fn a_swapped_link_is_seen() {
-        let (bench, slot, mut watch) = Bench::new();
+        let (bench, slot, mut watch) = Bench::new().await;
         let next = pair(&["linked"]);
         fs::create_dir(bench.path("..next")).expect("made");
         for (name, text) in [("cert.pem", next.0), ("key.pem", next.1)] {

@@ -16,11 +16,14 @@ use rustls::{
 
 use crate::config::TlsPolicy;
 
+pub mod acm;
 pub mod dev;
 pub mod files;
+mod pkcs8;
 pub mod policy;
 pub mod prove;
 mod slot;
+pub mod source;
 
 pub use slot::{CertificateSlot, Certificates};
 

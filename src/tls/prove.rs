@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -33,11 +33,11 @@ pub enum Warning {
     Unlinked(usize),
 }
 
-/// Why a pair is not served. Says file, fault and mend, never a byte of a key.
+/// Why a pair is not served. Says place, fault and mend, never a byte of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The file to look at.
-    pub file: PathBuf,
+    /// Where to look: a file, or what a service calls it.
+    pub place: String,
     /// What is wrong with it.
     pub reason: Reason,
 }
@@ -69,6 +69,12 @@ pub enum Reason {
     NoName,
     /// The leaf's extended key usage leaves out TLS servers.
     NotForServers,
+    /// The service that has it isn't to be asked, or refuses us; its words.
+    Away(String),
+    /// The service has no certificate yet, or no more: what it calls that.
+    NotIssued(String),
+    /// ACM gives the key of such a certificate to nobody: its type there.
+    NotExportable(&'static str),
 }
 
 /// Proves PEM text: a chain, leaf first, and its key. The paths only serve the refusal's words.
@@ -81,8 +87,8 @@ pub fn prove(
     key_file: impl AsRef<Path>,
     key_pem: &[u8],
 ) -> Result<Proved, Refusal> {
-    let of_cert = |reason| Refusal { file: cert_file.as_ref().to_owned(), reason };
-    let of_key = |reason| Refusal { file: key_file.as_ref().to_owned(), reason };
+    let of_cert = |reason| Refusal::of(cert_file.as_ref(), reason);
+    let of_key = |reason| Refusal::of(key_file.as_ref(), reason);
     let chain = read_chain(cert_pem).map_err(of_cert)?;
     let key = read_key(key_pem).map_err(of_key)?;
 
@@ -102,6 +108,18 @@ pub fn prove(
     Ok(Proved { key: Arc::new(key), not_after, serial, names: about, warnings })
 }
 
+impl Refusal {
+    /// `reason`, of the file at `path`.
+    pub fn of(path: &Path, reason: Reason) -> Self {
+        Self { place: path.display().to_string(), reason }
+    }
+
+    /// A source that has nothing.
+    pub(super) fn nothing() -> Self {
+        Self { place: "the source".into(), reason: Reason::NoCertificate }
+    }
+}
+
 impl Reason {
     /// Whether the pair may be half-way through being replaced, so that looking again may help.
     pub fn may_pass(&self) -> bool {
@@ -111,7 +129,7 @@ impl Reason {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.file.display(), self.reason)
+        write!(f, "{}: {}", self.place, self.reason)
     }
 }
 
@@ -139,6 +157,14 @@ impl fmt::Display for Reason {
             Self::NoName => {
                 f.write_str("has no DNS name or IP address as subject alternative name; have it issued again with one")
             }
+            Self::Away(why) => write!(f, "can't be had ({why})"),
+            Self::NotIssued(status) => write!(f, "is {status}, not issued; look at it in ACM"),
+            Self::NotExportable(kind) => write!(
+                f,
+                "can't be exported: ACM gives out the keys of private CAs' certificates, and of public ones that were \
+                 requested with export enabled (`aws acm request-certificate --options Export=ENABLED`), and this is \
+                 {kind}; have another issued, or give the pair as `files`"
+            ),
             Self::NotForServers => {
                 f.write_str("is not for TLS servers (extended key usage); have it issued again with serverAuth")
             }

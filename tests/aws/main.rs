@@ -7,6 +7,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod acm;
 mod check;
 mod client;
 mod keys;

@@ -16,7 +16,7 @@ use http_body_util::{BodyExt as _, Full, StreamBody, combinators::BoxBody};
 use hyper::body::{Frame, Incoming};
 use hyper_util::rt::TokioIo;
 
-use crate::{kms, s3};
+use crate::{acm, kms, s3};
 
 pub(crate) const REGION: &str = "eu-west-1";
 pub(crate) const BUCKET: &str = "vault";
@@ -135,6 +135,8 @@ pub(crate) struct World {
     pub(crate) unchecked: bool,
     /// Whether the bucket is there no more.
     pub(crate) gone: bool,
+    /// The certificate that ACM has: its serial number, PEM, and key without a passphrase.
+    pub(crate) certificate: Option<(String, String, String)>,
     /// What KMS says of every key: empty for `Enabled`.
     pub(crate) key_state: &'static str,
     pub(crate) count: u64,
@@ -267,12 +269,17 @@ fn ended() -> io::Error {
 async fn answer(world: Arc<Mutex<World>>, request: Request<Incoming>) -> io::Result<Response<Body>> {
     let lock = || world.lock().expect("not poisoned");
     let (head, mut body) = request.into_parts();
-    let is_kms = head.headers.contains_key("x-amz-target");
+    let is_acm = head.headers.get("x-amz-target").is_some_and(|target| target.as_bytes().starts_with(b"Certificate"));
+    let is_kms = head.headers.contains_key("x-amz-target") && !is_acm;
     let query: HashMap<String, String> =
         form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
     let path = percent_encoding::percent_decode_str(head.uri.path()).decode_utf8_lossy().into_owned();
     let key = path.strip_prefix(&format!("/{BUCKET}")).unwrap_or_default().trim_start_matches('/').to_owned();
-    let op = if is_kms { kms::operation(&head.headers) } else { s3::operation(&head.method, &key, &query) };
+    let op = match (is_kms, is_acm) {
+        (true, _) => kms::operation(&head.headers),
+        (_, true) => acm::operation(&head.headers),
+        _ => s3::operation(&head.method, &key, &query),
+    };
     let fault = lock().fault(op);
     if matches!(fault, Some(Fault::Cut)) {
         let _ = body.frame().await;
@@ -290,12 +297,13 @@ async fn answer(world: Arc<Mutex<World>>, request: Request<Incoming>) -> io::Res
         Some(Fault::First(act)) => act(&mut lock()),
         _ => {}
     }
-    let refused = |status, code| if is_kms { kms::refusal(code) } else { s3::refusal(status, code) };
+    let refused = |status, code| if is_kms || is_acm { kms::refusal(code) } else { s3::refusal(status, code) };
     let mut said = match asked.fault {
         Some(Fault::Refuse(status, code)) => refused(status, code),
         Some(Fault::Inside(code)) => Said { status: 200, ..s3::refusal(200, code) },
         Some(Fault::Reset) => refused(500, "Reset"),
         _ if is_kms => kms::act(&mut lock(), &asked),
+        _ if is_acm => acm::act(&lock(), &asked),
         _ => s3::act(&mut lock(), &asked),
     };
     let mut cut = None;

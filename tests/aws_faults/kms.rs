@@ -83,7 +83,7 @@ pub(crate) fn wrap(world: &mut World, arn: &str, context: BTreeMap<String, Strin
     blob
 }
 
-fn said(status: u16, body: &Value) -> Said {
+pub(crate) fn said(status: u16, body: &Value) -> Said {
     let headers = vec![("content-type".to_owned(), "application/x-amz-json-1.1".to_owned())];
     Said { status, headers, body: body.to_string().into() }
 }

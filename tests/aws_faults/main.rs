@@ -12,6 +12,7 @@ mod support;
 #[path = "../faults/clients.rs"]
 mod clients;
 
+mod acm;
 mod breaker;
 mod counts;
 mod double;
@@ -22,6 +23,7 @@ mod looked_after;
 mod planted;
 mod policy;
 mod recipients;
+mod renewed;
 mod rework;
 mod s3;
 mod site;

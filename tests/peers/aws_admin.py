@@ -98,6 +98,7 @@ class Admin:
     def __init__(self, endpoint):
         config = Config(s3={"addressing_style": "path"}, retries={"max_attempts": 1})
         self.s3 = boto3.client("s3", endpoint_url=endpoint, config=config)
+        self.acm = boto3.client("acm", endpoint_url=endpoint, config=config)
         self.kms = boto3.client("kms", endpoint_url=endpoint, config=config)
 
     # --- KMS
@@ -126,6 +127,17 @@ class Admin:
     def decrypt(self, arn, ciphertext, context):
         answer = self.kms.decrypt(KeyId=arn, CiphertextBlob=base64.b64decode(ciphertext), EncryptionContext=context)
         return {"length": len(answer["Plaintext"]), "arn": answer["KeyId"]}
+
+    # --- ACM
+
+    def certificate(self, name):
+        """One of a private CA's, which may be exported."""
+        authority = "arn:aws:acm-pca:eu-west-1:123456789012:certificate-authority/12345678-1234-1234-1234-123456789012"
+        answer = self.acm.request_certificate(DomainName=name, CertificateAuthorityArn=authority)
+        return {"arn": answer["CertificateArn"]}
+
+    def public_certificate(self, name):
+        return {"arn": self.acm.request_certificate(DomainName=name)["CertificateArn"]}
 
     # --- S3
 

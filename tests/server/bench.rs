@@ -66,17 +66,17 @@ pub(crate) fn limits() -> Limits {
 }
 
 impl Bench {
-    pub(crate) fn new(limits: Limits) -> Self {
-        Self::with(limits, TlsPolicy::Tls13)
+    pub(crate) async fn new(limits: Limits) -> Self {
+        Self::with(limits, TlsPolicy::Tls13).await
     }
 
-    pub(crate) fn with(limits: Limits, policy: TlsPolicy) -> Self {
+    pub(crate) async fn with(limits: Limits, policy: TlsPolicy) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let made = dev::ensure(dir.path(), &[]).expect("a certificate");
         let metrics = Metrics::new().expect("metrics");
         let refresh = Duration::from_millis(20);
-        let (slot, watch) =
-            tls::files::open("main", &made.cert_pem, &made.key_pem, refresh, metrics.clone()).expect("a good pair");
+        let files = tls::files::Files::new(&made.cert_pem, &made.key_pem, refresh);
+        let (slot, watch) = tls::source::open("main", Box::new(files), metrics.clone()).await.expect("a good pair");
         // Nobody asks for a reload here: the clock alone finds what changed.
         let watch = tokio::spawn(watch.run(watch::channel(0).1));
         let front = Front {

@@ -16,7 +16,7 @@ const SHORT: Duration = Duration::from_millis(400);
 
 #[tokio::test]
 async fn a_slow_handshake_is_cut() {
-    let bench = Bench::new(Limits { handshake_timeout: SHORT, ..limits() });
+    let bench = Bench::new(Limits { handshake_timeout: SHORT, ..limits() }).await;
     let began = Instant::now();
     let mut silent = TcpStream::connect(bench.address).await.expect("connects");
     let mut stuck = TcpStream::connect(bench.address).await.expect("connects");
@@ -31,7 +31,7 @@ async fn a_slow_handshake_is_cut() {
 
 #[tokio::test]
 async fn a_slow_head_is_cut_and_an_idle_connection_is_not() {
-    let bench = Bench::new(Limits { header_timeout: SHORT, ..limits() });
+    let bench = Bench::new(Limits { header_timeout: SHORT, ..limits() }).await;
     let mut idle = bench.http1().await;
     idle.get("/").await.expect("answered");
     let mut slow = bench.http1().await;
@@ -54,7 +54,7 @@ async fn a_slow_head_is_cut_and_an_idle_connection_is_not() {
 
 #[tokio::test]
 async fn an_idle_connection_ends_cleanly() {
-    let bench = Bench::new(Limits { idle_timeout: SHORT, ..limits() });
+    let bench = Bench::new(Limits { idle_timeout: SHORT, ..limits() }).await;
     let mut client = bench.http1().await;
     for _ in 0..3 {
         client.get("/").await.expect("answered");
@@ -82,7 +82,7 @@ async fn an_idle_connection_ends_cleanly() {
 
 #[tokio::test]
 async fn a_long_request_is_not_idle() {
-    let bench = Bench::new(Limits { idle_timeout: SHORT / 4, header_timeout: SHORT / 4, ..limits() });
+    let bench = Bench::new(Limits { idle_timeout: SHORT / 4, header_timeout: SHORT / 4, ..limits() }).await;
     let mut client = bench.http1().await;
     client.send("GET /wait HTTP/1.1\r\nhost: localhost\r\n\r\n").await.expect("sent");
     bench.answers.begun.notified().await;
@@ -93,7 +93,7 @@ async fn a_long_request_is_not_idle() {
 
 #[tokio::test]
 async fn an_oversize_head_is_431() {
-    let bench = Bench::new(Limits { header_bytes: 8 << 10, ..limits() });
+    let bench = Bench::new(Limits { header_bytes: 8 << 10, ..limits() }).await;
     let mut client = bench.http1().await;
     let filler = "a".repeat(7 << 10);
     client.send(&format!("GET / HTTP/1.1\r\nhost: localhost\r\nx: {filler}\r\n\r\n")).await.expect("sent");
@@ -112,7 +112,7 @@ async fn an_oversize_head_is_431() {
 
 #[tokio::test]
 async fn an_early_answer_reaches_who_still_sends() {
-    let bench = Bench::new(limits());
+    let bench = Bench::new(limits()).await;
     let mut client = bench.http1().await;
     client.send("PUT /refuse HTTP/1.1\r\nhost: localhost\r\ncontent-length: 8388608\r\n\r\n").await.expect("sent");
     let (mut from, mut to) = tokio::io::split(client.0);
@@ -132,7 +132,7 @@ async fn an_early_answer_reaches_who_still_sends() {
 
 #[tokio::test]
 async fn an_answer_nobody_takes_is_cut() {
-    let bench = Bench::new(Limits { send_idle_timeout: SHORT, ..limits() });
+    let bench = Bench::new(Limits { send_idle_timeout: SHORT, ..limits() }).await;
     let stalls = bench.metrics.connections_refused.with_label_values(&["send_stall"]);
     let mut client = bench.http1().await;
     client.send("GET /endless HTTP/1.1\r\nhost: localhost\r\n\r\n").await.expect("sent");
@@ -162,7 +162,7 @@ async fn an_answer_nobody_takes_is_cut() {
 
 #[tokio::test]
 async fn over_the_cap_one_waits_for_another_to_end() {
-    let bench = Bench::new(Limits { connections: 2, ..limits() });
+    let bench = Bench::new(Limits { connections: 2, ..limits() }).await;
     let capped = bench.metrics.connections_refused.with_label_values(&["cap"]);
     let (first, _second) = (bench.http1().await, bench.http1().await);
     let mut third = std::pin::pin!(bench.http1());
@@ -178,7 +178,7 @@ async fn over_the_cap_one_waits_for_another_to_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_idle_connections_and_one_more() {
     let _ = sealward::server::files::raise_file_limit();
-    let bench = Arc::new(Bench::new(limits()));
+    let bench = Arc::new(Bench::new(limits()).await);
     let mut idle = Vec::new();
     for _ in 0..20 {
         let some = (0..50).map(|_| bench.http1());

@@ -35,7 +35,7 @@ async fn renewed(bench: &Bench, old: &[u8]) -> Client {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_swap_under_load_fails_no_request() {
-    let bench = Bench::new(limits());
+    let bench = Bench::new(limits()).await;
     let old = bench.http1().await.leaf();
     let (done, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let mut load = tokio::task::JoinSet::new();
@@ -68,7 +68,7 @@ async fn a_swap_under_load_fails_no_request() {
 
 #[tokio::test]
 async fn a_bad_pair_is_refused_and_the_old_one_serves() {
-    let bench = Bench::new(limits());
+    let bench = Bench::new(limits()).await;
     let old = bench.http1().await.leaf();
     let refused = bench.metrics.certificate_loads.with_label_values(&["main", "refused"]);
     let key_path = bench.dir.path().join("key.pem");

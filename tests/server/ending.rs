@@ -11,7 +11,7 @@ use crate::bench::{Bench, limits, within};
 
 #[tokio::test]
 async fn a_drain_lets_requests_finish_and_takes_no_more() {
-    let bench = Bench::new(limits());
+    let bench = Bench::new(limits()).await;
     let mut idle = bench.http1().await;
     idle.get("/").await.expect("answered");
     let mut busy = bench.http1().await;
@@ -40,7 +40,7 @@ async fn a_drain_lets_requests_finish_and_takes_no_more() {
 #[tokio::test]
 async fn a_drain_cuts_at_its_bound() {
     let bound = Duration::from_millis(300);
-    let bench = Bench::new(Limits { drain_timeout: bound, ..limits() });
+    let bench = Bench::new(Limits { drain_timeout: bound, ..limits() }).await;
     let mut first = bench.http1().await;
     first.send("GET /never HTTP/1.1\r\nhost: localhost\r\n\r\n").await.expect("sent");
     bench.answers.begun.notified().await;
@@ -59,7 +59,7 @@ async fn a_drain_cuts_at_its_bound() {
 
 #[tokio::test]
 async fn a_second_word_cuts_at_once() {
-    let bench = Bench::new(limits());
+    let bench = Bench::new(limits()).await;
     let mut client = bench.http1().await;
     client.send("GET /never HTTP/1.1\r\nhost: localhost\r\n\r\n").await.expect("sent");
     bench.answers.begun.notified().await;
@@ -71,7 +71,7 @@ async fn a_second_word_cuts_at_once() {
 
 #[tokio::test]
 async fn a_body_that_fails_has_no_clean_end() {
-    let bench = Bench::new(limits());
+    let bench = Bench::new(limits()).await;
     let mut client = bench.http1().await;
     client.send("GET /broken HTTP/1.1\r\nhost: localhost\r\n\r\n").await.expect("sent");
     let (head, _) = client.answer().await.expect("a head");
@@ -94,7 +94,7 @@ async fn a_body_that_fails_has_no_clean_end() {
 
 #[tokio::test]
 async fn a_service_may_ask_for_the_end() {
-    let bench = Bench::new(limits());
+    let bench = Bench::new(limits()).await;
     let mut client = bench.http1().await;
     let (head, body) = client.get("/close").await.expect("answered");
     assert_eq!(body, "closing");

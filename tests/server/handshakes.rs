@@ -7,13 +7,13 @@ use crate::bench::{Bench, client_config, limits, tls12, within};
 
 #[tokio::test]
 async fn tls12_is_refused_by_default_and_served_by_policy() {
-    let bench = Bench::new(limits());
+    let bench = Bench::new(limits()).await;
     within(bench.connect(tls12(&bench))).await.err().expect("refused");
     while bench.handshakes("none", "none", "failed") == 0 {
         tokio::task::yield_now().await;
     }
 
-    let bench = Bench::with(limits(), TlsPolicy::Tls12);
+    let bench = Bench::with(limits(), TlsPolicy::Tls12).await;
     let mut client = within(bench.connect(tls12(&bench))).await.expect("handshakes");
     assert_eq!(client.get("/").await.expect("answered").1, "hello");
     let seen = bench.answers.seen.lock().expect("whole").clone().expect("a connection");
@@ -26,7 +26,7 @@ async fn tls12_is_refused_by_default_and_served_by_policy() {
 
 #[tokio::test]
 async fn the_hybrid_group_is_taken_where_a_client_puts_it_first() {
-    let bench = Bench::new(limits());
+    let bench = Bench::new(limits()).await;
     let mut client = bench.http1().await;
     assert_eq!(client.get("/").await.expect("answered").1, "hello");
     assert_eq!(client.group(), NamedGroup::X25519MLKEM768);
@@ -44,7 +44,7 @@ async fn the_hybrid_group_is_taken_where_a_client_puts_it_first() {
 
 #[tokio::test]
 async fn alpn_chooses_the_protocol() {
-    let bench = Bench::new(limits());
+    let bench = Bench::new(limits()).await;
     let mut requests = bench.http2().await.ready().await.expect("ready");
     let request = Request::get("https://localhost/").body(()).expect("a request");
     let (answer, _) = requests.send_request(request, true).expect("sent");
@@ -64,7 +64,7 @@ async fn alpn_chooses_the_protocol() {
 
 #[tokio::test]
 async fn a_session_is_resumed_without_early_data() {
-    let bench = Bench::new(limits());
+    let bench = Bench::new(limits()).await;
     let config = bench.config();
     let mut first = bench.connect(config.clone()).await.expect("handshakes");
     first.get("/").await.expect("answered");

@@ -38,7 +38,7 @@ async fn next(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> (u8, u8, u32)
 /// when it sees it would have the stream reset before the body is on its way.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_answers_head_and_its_body_leave_together() {
-    let bench = Bench::new(limits());
+    let bench = Bench::new(limits()).await;
     let mut config = bench.config();
     config.alpn_protocols = vec![b"h2".to_vec()];
     let Client(stream) = bench.connect(config).await.expect("handshakes");

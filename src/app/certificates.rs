@@ -1,0 +1,22 @@
+//! Certificates of listeners: each source as its configuration names it.
+
+use super::StartError;
+use crate::{
+    aws,
+    config::CertificateSource,
+    tls::{acm::Acm, files::Files, source::Source},
+};
+
+/// The source that `config` describes, which has not looked yet.
+///
+/// # Errors
+/// [`StartError`] where AWS isn't configured.
+pub(super) async fn source(config: &CertificateSource) -> Result<Box<dyn Source>, StartError> {
+    Ok(match config {
+        CertificateSource::Files { cert, key, refresh } => Box::new(Files::new(cert, key, *refresh)),
+        CertificateSource::Acm { arn, region, refresh } => {
+            let aws = aws::load(Some(region)).await.map_err(StartError::of("aws"))?;
+            Box::new(Acm::new(&aws, arn, *refresh))
+        }
+    })
+}
