@@ -153,6 +153,20 @@ fn by_answer(status: Option<u16>, code: Option<&str>) -> TroubleKind {
         (_, Some("KMSInternalException" | "DependencyTimeoutException")) if of_kms.is_some() => TroubleKind::Server,
         // Disabled, pending deletion, gone: S3 is refused the key of its encryption.
         _ if of_kms.is_some() => TroubleKind::Denied,
+        // The body came too slowly for S3: sent again it may not.
+        (_, Some("RequestTimeout")) => TroubleKind::Unanswered,
+        (
+            _,
+            Some(
+                "ExpiredToken"
+                | "ExpiredTokenException"
+                | "InvalidToken"
+                | "TokenRefreshRequired"
+                | "UnrecognizedClientException"
+                | "InvalidClientTokenId"
+                | "InvalidSignatureException",
+            ),
+        ) => TroubleKind::Denied,
         (_, Some("BadDigest" | "XAmzContentChecksumMismatch")) => TroubleKind::Garbled,
         (_, Some("AccessDenied" | "AccessDeniedException")) | (Some(401 | 403), _) => TroubleKind::Denied,
         (Some(404), _) => TroubleKind::NotFound,

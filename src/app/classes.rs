@@ -143,10 +143,11 @@ impl<'a> Sources<'a> {
             }
             ProviderConfig::Kms { endpoint, .. } => {
                 let (Some(aws), Some(key)) = (&self.aws, &class.kms_key) else { return Err(missing()) };
-                let client = kms::client(aws, endpoint.as_deref());
                 let own = || if is_key_arn(key) { vec![key.clone()] } else { vec![] };
                 let read = class.read_keys.clone().unwrap_or_else(own);
-                let keys = KmsKeys::new(client, key, class.recipients.clone(), read, self.metrics.clone());
+                let arns = std::iter::once(key).chain(&class.recipients).chain(&read).map(String::as_str);
+                let regions = kms::Regions::new(aws, endpoint.as_deref(), arns);
+                let keys = KmsKeys::new(regions, key, class.recipients.clone(), read, self.metrics.clone());
                 let what = "have a KMS key that can be used";
                 let standing = keys.describe().await;
                 let arn = match &standing {

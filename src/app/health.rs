@@ -15,6 +15,8 @@ use crate::{config::Place, keys::KeyFailure, objects::Objects, secret::random_ar
 const PROBE: Duration = Duration::from_secs(15);
 /// What answers later than this doesn't answer.
 const PATIENCE: Duration = Duration::from_secs(8);
+/// How often a key that can't be used is asked for.
+const RECHECK: Duration = Duration::from_secs(20);
 /// How often unfinished uploads are looked for.
 const ORPHANS: Duration = Duration::from_secs(3600);
 
@@ -36,6 +38,8 @@ struct State {
 enum Part {
     Store,
     Key,
+    /// The key service: what is cached goes on, and another replica would fare no better.
+    Service,
 }
 
 impl Health {
@@ -62,7 +66,8 @@ impl Health {
             None => state.reasons.remove(&place),
         };
         if !state.stopping {
-            let mut impaired: Vec<&str> = state.reasons.keys().map(|(class, _)| class.as_str()).collect();
+            let unusable = state.reasons.keys().filter(|(_, part)| *part != Part::Service);
+            let mut impaired: Vec<&str> = unusable.map(|(class, _)| class.as_str()).collect();
             impaired.dedup();
             let reasons = state.reasons.values().cloned().collect();
             // While one class still serves, the others' clients lose less here
@@ -107,26 +112,31 @@ async fn stores(health: Arc<Health>, class: String, objects: Arc<Objects>) {
             }
         };
         health.note(&class, Part::Store, reason);
+        let away = objects.keys_away().then(|| format!("the key service of class {class} doesn't answer"));
+        health.note(&class, Part::Service, away);
         tokio::time::sleep(jittered(PROBE)).await;
     }
 }
 
 /// The start has asked once; then every `check`.
 async fn key(health: Arc<Health>, class: String, objects: Arc<Objects>, check: Duration) {
+    let mut pause = check;
     loop {
-        tokio::time::sleep(jittered(check)).await;
+        tokio::time::sleep(jittered(pause)).await;
         let reason = match objects.key_standing().await {
             // There is no service to ask: nor later.
             None => return,
             Some(Ok(standing)) => standing.fault.map(|fault| (standing.name, fault)),
             // Says nothing of the key: what was known of it stays.
-            Some(Err(failure @ (KeyFailure::Unavailable(_) | KeyFailure::Denied(_)))) => {
+            Some(Err(failure @ (KeyFailure::Unavailable(_) | KeyFailure::Denied(_) | KeyFailure::Refused(_)))) => {
                 tracing::warn!(class, %failure, "the standing of the key can't be learnt");
                 continue;
             }
             Some(Err(failure)) => Some(("its key".to_owned(), failure.to_string())),
         };
         let usable = reason.is_none();
+        // What was mended should serve again soon.
+        pause = if usable { check } else { check.min(RECHECK) };
         let words = reason.as_ref().map(|(_, fault)| fault.clone()).unwrap_or_default();
         let told = reason.map(|(name, fault)| format!("key {name} of class {class} can't be used: {fault}"));
         if health.note(&class, Part::Key, told) {

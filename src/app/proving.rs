@@ -42,7 +42,7 @@ pub async fn prove(config: &Config) -> Vec<Proof> {
                 let Some(objects) = class.objects else { continue };
                 proofs.extend(objects.canary().await);
                 proofs.extend(objects.prove_store().await);
-                let (announced, unannounced) = (objects.class().max_size, objects.largest_unannounced());
+                let (announced, unannounced) = (objects.largest_announced(), objects.largest_unannounced());
                 let words = format!("{announced} bytes, and {unannounced} when the length isn't sent");
                 proofs.push(Proof::ok("the largest object", words).of(format!("class `{}`", class.name)));
             }

@@ -36,6 +36,11 @@ impl Breaker {
         }
     }
 
+    /// Whether the last call came to no answer.
+    pub(super) fn is_away(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).failures > 0
+    }
+
     /// The provider answered, whatever it said.
     pub(super) fn answered(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = State::default();

@@ -29,6 +29,9 @@ const FAILED_AGE: Duration = Duration::from_secs(5);
 const NO_END: &str = "the call for a data key came to no end";
 /// Contexts whose data keys are shared at once; a class has one, or a few.
 const PARTITIONS: usize = 64;
+/// How long a denial is remembered; and how many.
+const DENIED: Duration = Duration::from_secs(5);
+const DENIALS: u64 = 10_000;
 
 /// The data keys of one class.
 pub struct DataKeys {
@@ -46,6 +49,8 @@ pub struct DataKeys {
 #[derive(Clone)]
 pub struct Unwrapped {
     entries: Cache<[u8; 32], Outcome>,
+    /// Denials: about us and not about the key, so that they are kept a moment only.
+    denied: Cache<[u8; 32], KeyFailure>,
     flights: Arc<SingleFlight<[u8; 32], Outcome>>,
 }
 
@@ -187,6 +192,11 @@ impl DataKeys {
         proofs
     }
 
+    /// Whether the key service came to no answer when it was last asked.
+    pub fn is_away(&self) -> bool {
+        self.provider.is_away()
+    }
+
     /// What the key service says of the class's key; `None` where there is none to ask.
     pub async fn standing(&self) -> Option<Result<KeyStanding, KeyFailure>> {
         self.provider.standing().await
@@ -268,6 +278,10 @@ impl DataKeys {
         context: &EncryptionContext,
     ) -> Result<Arc<Key256>, KeyFailure> {
         let id = id_of(&self.class, data_key, context);
+        if let Some(denied) = self.unwrapped.denied.get(&id) {
+            self.count("unwrap_refused");
+            return Err(denied);
+        }
         if let Some(known) = self.unwrapped.entries.get(&id) {
             self.count(if known.is_ok() { "unwrap_hit" } else { "unwrap_refused" });
             return known;
@@ -275,13 +289,16 @@ impl DataKeys {
         self.count("unwrap_miss");
         let call = || {
             let provider = Arc::clone(&self.provider);
-            let entries = self.unwrapped.entries.clone();
+            let Unwrapped { entries, denied, .. } = self.unwrapped.clone();
             let (data_key, context) = (data_key.clone(), context.clone());
             async move {
                 let outcome = provider.unwrap(&data_key, &context).await.map(Arc::new);
                 // What says nothing of the key itself isn't remembered.
                 if matches!(outcome, Ok(_) | Err(KeyFailure::Refused(_))) {
                     entries.insert(id, outcome.clone());
+                }
+                if let Err(failure @ KeyFailure::Denied(_)) = &outcome {
+                    denied.insert(id, failure.clone());
                 }
                 outcome
             }
@@ -311,7 +328,8 @@ impl Unwrapped {
             .max_capacity(bounds.unwrapped_entries)
             .expire_after(Lives { unwrapped: bounds.unwrapped_age })
             .build();
-        Self { entries, flights: Arc::new(SingleFlight::new()) }
+        let denied = Cache::builder().max_capacity(DENIALS).time_to_live(DENIED).build();
+        Self { entries, denied, flights: Arc::new(SingleFlight::new()) }
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use aws_config::SdkConfig;
+use aws_config::{Region, SdkConfig};
 use aws_sdk_kms::{
     Client,
     primitives::Blob,
@@ -39,19 +39,56 @@ const DOLLARS: f64 = 0.03 / 10_000.0;
 /// One call with all its tries.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// A client for KMS; `endpoint` goes before the environment's.
-pub fn client(config: &SdkConfig, endpoint: Option<&str>) -> Client {
+/// KMS of each region that keys are in: a key is asked for where it lives.
+#[derive(Clone, Debug)]
+pub struct Regions {
+    home: String,
+    /// By region; the home's own is among them.
+    clients: HashMap<String, Client>,
+}
+
+impl Regions {
+    /// KMS of `config`'s own region, and of every other that `arns` name; `endpoint` goes
+    /// before the environment's, for the own region alone.
+    pub fn new<'a>(config: &SdkConfig, endpoint: Option<&str>, arns: impl IntoIterator<Item = &'a str>) -> Self {
+        let home = config.region().map(ToString::to_string).unwrap_or_default();
+        let mut clients = HashMap::from([(home.clone(), client(config, endpoint, None))]);
+        for region in arns.into_iter().filter_map(region) {
+            clients.entry(region.to_owned()).or_insert_with(|| client(config, None, Some(region)));
+        }
+        Self { home, clients }
+    }
+
+    /// KMS where the key `id` lives: its ARN's region, and the own for an alias or an id.
+    fn of(&self, id: &str) -> &Client {
+        region(id).and_then(|region| self.clients.get(region)).unwrap_or_else(|| self.home())
+    }
+
+    fn home(&self) -> &Client {
+        &self.clients[&self.home]
+    }
+}
+
+fn client(config: &SdkConfig, endpoint: Option<&str>, region: Option<&str>) -> Client {
     let timeouts = TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT).operation_timeout(DEADLINE).build();
     let mut config = aws_sdk_kms::config::Builder::from(config).timeout_config(timeouts);
     if let Some(endpoint) = endpoint {
         config = config.endpoint_url(endpoint);
     }
+    if let Some(region) = region {
+        config = config.region(Region::new(region.to_owned()));
+    }
     Client::from_conf(config.build())
+}
+
+/// The region that an ARN names.
+fn region(arn: &str) -> Option<&str> {
+    arn.starts_with("arn:").then(|| arn.split(':').nth(3))?.filter(|region| !region.is_empty())
 }
 
 /// One class's keys in KMS.
 pub struct KmsKeys {
-    client: Client,
+    regions: Regions,
     /// The class's key as configured: the metrics' label.
     name: String,
     /// That key's own ARN, once KMS was asked for it.
@@ -66,9 +103,9 @@ pub struct KmsKeys {
 
 impl KmsKeys {
     /// Keys of a class that seals under `key` and opens under `read` (key ARNs).
-    pub fn new(client: Client, key: &str, recipients: Vec<String>, read: Vec<String>, metrics: Metrics) -> Self {
+    pub fn new(regions: Regions, key: &str, recipients: Vec<String>, read: Vec<String>, metrics: Metrics) -> Self {
         Self {
-            client,
+            regions,
             name: key.to_owned(),
             arn: OnceLock::new(),
             recipients,
@@ -80,7 +117,7 @@ impl KmsKeys {
 
     /// Whether what is sealed under the key `arn` could be opened again.
     pub fn reads(&self, arn: &str) -> bool {
-        self.read_arn(arn.as_bytes()).is_some()
+        self.readable(arn.as_bytes()).is_some()
     }
 
     /// Asks KMS for the class's key: its ARN, and whether it can be used.
@@ -88,11 +125,11 @@ impl KmsKeys {
     /// # Errors
     /// [`KeyFailure`] when KMS doesn't say.
     pub async fn describe(&self) -> Result<KeyStanding, KeyFailure> {
-        let call = self.client.describe_key().key_id(&self.name).send();
+        let call = self.regions.of(&self.name).describe_key().key_id(&self.name).send();
         let usable = self.metrics.kms_key_usable.with_label_values(&[&self.name]);
         let answer = match self.timed("describe", call).await {
+            // There is no such key. What else goes wrong says nothing of it.
             Err(KeyFailure::Broken(detail)) => {
-                // There is no such key, or none that may be asked about so.
                 usable.set(0);
                 return Ok(KeyStanding { name: self.name.clone(), arn: String::new(), fault: Some(detail) });
             }
@@ -113,11 +150,20 @@ impl KmsKeys {
         Ok(KeyStanding { name: self.name.clone(), arn, fault })
     }
 
-    /// The configured ARN that answers for the ARN `info`: itself, or a related
-    /// multi-Region key.
-    fn read_arn(&self, info: &[u8]) -> Option<&str> {
+    /// The ARN to ask for what the ARN `info` has wrapped, if this class may open that:
+    /// the very key, or of a multi-Region key the replica in our own region.
+    fn readable(&self, info: &[u8]) -> Option<String> {
         let info = std::str::from_utf8(info).ok()?;
-        self.read.iter().map(String::as_str).find(|arn| *arn == info || related(arn, info))
+        if !self.read.iter().any(|arn| arn == info || related(arn, info)) {
+            return None;
+        }
+        let parts: Vec<&str> = info.splitn(6, ':').collect();
+        match parts[..] {
+            [arn, partition, service, _, account, key] if key.starts_with("key/mrk-") => {
+                Some(format!("{arn}:{partition}:{service}:{}:{account}:{key}", self.regions.home))
+            }
+            _ => Some(info.to_owned()),
+        }
     }
 
     async fn timed<T, E>(
@@ -168,7 +214,8 @@ impl KeyProvider for KmsKeys {
         let broken = |what: &str| KeyFailure::Broken(what.to_owned());
         let context = pairs(context);
         let call = self
-            .client
+            .regions
+            .of(&self.name)
             .generate_data_key()
             .key_id(&self.name)
             .key_spec(DataKeySpec::Aes256)
@@ -180,13 +227,14 @@ impl KeyProvider for KmsKeys {
         let key = Key256::from_slice(&plaintext).ok_or_else(|| broken("GenerateDataKey answered no 32 bytes"))?;
         let first = wrapped(answer.key_id, answer.ciphertext_blob)?;
         // An alias may have been pointed elsewhere since the start.
-        if self.read_arn(&first.info).is_none() {
+        if self.readable(&first.info).is_none() {
             return Err(broken("GenerateDataKey used a key that this class may not open: see `read_keys`"));
         }
         let mut encrypted = vec![first];
         for recipient in &self.recipients {
             let call = self
-                .client
+                .regions
+                .of(recipient)
                 .encrypt()
                 .key_id(recipient)
                 .plaintext(Blob::new(plaintext.to_vec()))
@@ -206,7 +254,7 @@ impl KeyProvider for KmsKeys {
         if data_key.provider != PROVIDER {
             return None;
         }
-        self.read_arn(&data_key.info).map(|_| self.name.as_str())
+        self.readable(&data_key.info).map(|_| self.name.as_str())
     }
 
     fn is_current(&self, data_key: &EncryptedDataKey) -> bool {
@@ -215,17 +263,18 @@ impl KeyProvider for KmsKeys {
 
     async fn unwrap(&self, data_key: &EncryptedDataKey, context: &EncryptionContext) -> Result<Key256, KeyFailure> {
         let refused = |what: &str| KeyFailure::Refused(what.to_owned());
-        let arn = self.read_arn(&data_key.info).ok_or_else(|| refused("not a key that this class may open"))?;
+        let arn = self.readable(&data_key.info).ok_or_else(|| refused("not a key that this class may open"))?;
         let call = self
-            .client
+            .regions
+            .of(&arn)
             .decrypt()
-            .key_id(arn)
+            .key_id(&arn)
             .ciphertext_blob(Blob::new(data_key.ciphertext.clone()))
             .set_encryption_context(Some(pairs(context)))
             .send();
         let answer = self.timed("decrypt", call).await?;
         let plaintext = answer.plaintext.map(|blob| Zeroizing::new(blob.into_inner()));
-        if answer.key_id.as_deref() != Some(arn) {
+        if answer.key_id.as_deref() != Some(arn.as_str()) {
             return Err(refused("KMS opened it under another key than was asked for"));
         }
         plaintext
@@ -234,7 +283,18 @@ impl KeyProvider for KmsKeys {
     }
 
     async fn standing(&self) -> Option<Result<KeyStanding, KeyFailure>> {
-        Some(self.describe().await)
+        let mut standing = self.describe().await;
+        if let Ok(standing) = &mut standing
+            && standing.fault.is_none()
+            && !self.reads(&standing.arn)
+        {
+            standing.fault = Some(format!("it is {} now, which isn't among `read_keys`", standing.arn));
+        }
+        Some(standing)
+    }
+
+    fn is_away(&self) -> bool {
+        self.breaker.is_away()
     }
 }
 
@@ -295,7 +355,8 @@ fn judge(trouble: &Trouble) -> (&'static str, KeyFailure) {
         | (_, Some("DependencyTimeoutException" | "KeyUnavailableException" | "KMSInternalException")) => {
             ("unavailable", KeyFailure::Unavailable(detail))
         }
-        _ => ("error", KeyFailure::Broken(detail)),
+        // Nothing that the key is to blame for: a request that KMS doesn't take.
+        _ => ("error", KeyFailure::Denied(detail)),
     }
 }
 

@@ -47,6 +47,11 @@ pub trait KeyProvider: Send + Sync + 'static {
     async fn standing(&self) -> Option<Result<KeyStanding, KeyFailure>> {
         None
     }
+
+    /// Whether the last that was asked of it came to no answer.
+    fn is_away(&self) -> bool {
+        false
+    }
 }
 
 /// What a key service says of a key.

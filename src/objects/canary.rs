@@ -13,7 +13,7 @@ use crate::{
     message::{Caps, Header, MessageId},
     proof::Proof,
     secret::random_array,
-    store::{Attributes, Condition, Failure, Span, Target},
+    store::{Attributes, Condition, ETag, Failure, Span, Target},
 };
 
 impl Objects {
@@ -60,6 +60,11 @@ impl Objects {
     /// What the key service says of the class's key; `None` where there is none to ask.
     pub async fn key_standing(&self) -> Option<Result<KeyStanding, KeyFailure>> {
         self.keys.standing().await
+    }
+
+    /// Whether the key service came to no answer when it was last asked.
+    pub fn keys_away(&self) -> bool {
+        self.keys.is_away()
     }
 
     /// Why the store takes nothing more, where it found that it must not.
@@ -124,7 +129,7 @@ impl Objects {
             }
             Ok((raw, attributes)) => {
                 proofs.push(Proof::ok(read, format!("{} bytes, and no plaintext among them", raw.len())));
-                proofs.push(self.prove_condition(key, raw, attributes).await);
+                proofs.push(self.prove_conditions(key, raw, attributes).await);
             }
             Err(failure) => proofs.push(Proof::fail(read, failure)),
         }
@@ -154,17 +159,25 @@ impl Objects {
         Ok(opened)
     }
 
-    /// Past our own look at what stands there: the store itself must refuse.
-    async fn prove_condition(&self, key: &ObjectKey, raw: Vec<u8>, attributes: Attributes) -> Proof {
+    /// Past our own look at what stands there: the store itself must refuse a second
+    /// write, and one over another object than what stands there.
+    async fn prove_conditions(&self, key: &ObjectKey, raw: Vec<u8>, attributes: Attributes) -> Proof {
         let what = "have a second write refused";
         let Some(id) = found_id(&raw) else { return Proof::fail(what, "what was read raw is no message") };
         let length = Some(raw.len() as u64);
-        let target = Target { name: self.name_of(key), attributes, condition: Condition::Absent, id, length };
-        match self.store.put(target, Bytes::from(raw)).await {
-            Err(Failure::Precondition) => Proof::ok(what, "the store enforces If-None-Match"),
-            Err(failure) => Proof::fail(what, failure),
-            Ok(_) => Proof::fail(what, "the store doesn't enforce If-None-Match: use one that does"),
+        let raw = Bytes::from(raw);
+        let other = Condition::Matches(ETag("00000000000000000000000000000000".into()));
+        for (condition, name) in [(Condition::Absent, "If-None-Match"), (other, "If-Match")] {
+            let target = Target { name: self.name_of(key), attributes: attributes.clone(), condition, id, length };
+            match self.store.put(target, raw.clone()).await {
+                Err(Failure::Precondition) => {}
+                Err(failure) => return Proof::fail(what, failure),
+                Ok(_) => {
+                    return Proof::fail(what, format!("the store doesn't enforce {name}: use one that does"));
+                }
+            }
         }
+        Proof::ok(what, "the store enforces If-None-Match and If-Match")
     }
 }
 

@@ -35,6 +35,8 @@ const CHUNK: usize = 1 << 20;
 const SMALL: u64 = 64 << 10;
 /// How often a broken body of the store is taken up again.
 const RESUMES: u32 = 3;
+/// The pause before the second try in a row; the third waits twice as long.
+const RESUME_PAUSE: Duration = Duration::from_millis(500);
 
 /// What a reader wants.
 #[derive(Default)]
@@ -446,8 +448,12 @@ impl Frames {
                 Ok(filled) if filled as u64 == want => break,
                 Ok(_) => return Err(damaged(Damage::new(Tamper::Length, "the store's body ends early")).into()),
                 Err(Failure::Unavailable(detail)) if self.resumes < RESUMES => {
-                    self.resumes += 1;
                     tracing::warn!(detail, resumes = self.resumes, "the store's body broke; taking it up again");
+                    // At once, then later and later: a store that is away for a moment comes back.
+                    if self.resumes > 0 {
+                        tokio::time::sleep(RESUME_PAUSE * self.resumes).await;
+                    }
+                    self.resumes += 1;
                     let start = layout.frame_at(self.next);
                     let end = if self.last == extent.regular {
                         self.verified.stat.length
@@ -462,7 +468,10 @@ impl Frames {
                 Err(failure) => return Err(fault_of(failure).into()),
             }
         }
-        Ok(self.open(buffer, regular, with_final)?)
+        let opened = self.open(buffer, regular, with_final)?;
+        // It goes on: what broke before says nothing of what is to come.
+        self.resumes = 0;
+        Ok(opened)
     }
 
     /// Verifies every frame of `buffer`, then gives out what is wanted of them.

@@ -158,6 +158,12 @@ impl Objects {
         if upload.length.is_some_and(|length| length > class.max_size) {
             return Err(self.too_large());
         }
+        let most = self.largest_announced();
+        if upload.length.is_some_and(|length| length > most) {
+            let words =
+                format!("the object is larger than the gateway's memory allows ({most} bytes); nothing was stored");
+            return Err(Fault::new(Kind::TooLarge, words));
+        }
         upload.description.check()?;
         let name = self.name_of(&upload.key);
         debug_assert!(name.len() <= MAX_NAME);
@@ -294,6 +300,18 @@ impl Objects {
             created: super::rfc3339(SystemTime::now()),
             replaced: stored.replaced == Some(true),
         }
+    }
+
+    /// The largest plaintext that an upload whose length is sent comes to: parts of one
+    /// size, as many as there may be, each within the memory.
+    pub fn largest_announced(&self) -> u64 {
+        let layout = Layout::new(self.guess(), self.class.frame_length);
+        let rules = self.store.rules();
+        let part = rules.max.min(self.bounds.budget.total() as u64 - SLACK).saturating_sub(layout.header_length());
+        // What rounds up to a buffer of a size in use must still fit.
+        let frames = part / layout.stride();
+        let plaintext = frames.saturating_mul(u64::from(self.class.frame_length));
+        plaintext.saturating_mul(u64::from(rules.count.max(2) - 1)).min(self.class.max_size).min(layout.max_plaintext())
     }
 
     /// The largest plaintext that an upload of unknown length comes to: what the

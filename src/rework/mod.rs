@@ -14,7 +14,10 @@ use std::{
 };
 
 use async_trait::async_trait;
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{
+    sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, watch},
+    task::JoinSet,
+};
 
 mod body;
 mod origin;
@@ -43,6 +46,15 @@ const TRIES: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(500);
 /// Memory that one object under way may need; bytes.
 const SHARE: usize = 32 << 20;
+
+/// Objects above this have parts of more than a job's share; bytes.
+const LARGE: u64 = 64 << 30;
+
+/// What an object under way holds.
+enum Room<'a> {
+    All { _alone: RwLockWriteGuard<'a, ()> },
+    Share { _beside: RwLockReadGuard<'a, ()> },
+}
 
 /// How a class is gone over.
 #[derive(Clone, Copy, Debug)]
@@ -91,6 +103,8 @@ pub struct Rework {
     counts: Arc<Counts>,
     report: Report,
     stop: watch::Receiver<bool>,
+    /// Held whole by an object that is too large to run beside others.
+    alone: RwLock<()>,
 }
 
 /// What came of one object.
@@ -117,7 +131,8 @@ impl Rework {
     ) -> Self {
         settings.jobs = settings.jobs.min(budget.total() / SHARE).max(1);
         let counts = Arc::default();
-        Self { objects, settings, budget, pace: Arc::new(Pace::new(settings.rate)), counts, report, stop }
+        let pace = Arc::new(Pace::new(settings.rate));
+        Self { objects, settings, budget, pace, counts, report, stop, alone: RwLock::default() }
     }
 
     /// The counts, which go on while it runs.
@@ -148,7 +163,7 @@ impl Rework {
     pub async fn verify(self: Arc<Self>) -> Result<Tally, Fault> {
         let feed = Names::new(&self.objects);
         self.each(feed, |rework, key: ObjectKey| async move {
-            let outcome = patient(|_| rework.read_through(&key)).await;
+            let outcome = patient(passing, |_| rework.read_through(&key)).await;
             rework.ended(key.as_str(), outcome);
         })
         .await
@@ -161,7 +176,7 @@ impl Rework {
     /// When the origin can't be listed.
     pub async fn adopt(self: Arc<Self>, origin: Box<dyn Origin>) -> Result<Tally, Fault> {
         self.each(origin, |rework, plain: Box<dyn Plain>| async move {
-            let outcome = patient(|_| rework.take_in(plain.as_ref())).await;
+            let outcome = patient(passing, |_| rework.take_in(plain.as_ref())).await;
             rework.ended(plain.name(), outcome);
         })
         .await
@@ -201,29 +216,40 @@ impl Rework {
     }
 
     async fn renew(self: &Arc<Self>, key: &ObjectKey, dry: bool) -> Result<Step, Fault> {
-        patient(|tried| async move {
-            let found = self.look(key, Wanted { head_only: true, ..Wanted::default() }).await?;
-            if found.current {
-                // A try whose answer was lost had done it all the same.
-                return Ok(if tried > 0 && !dry { Step::Done(found.length) } else { Step::Skipped });
+        // A race that another writer won: what stands there now is looked at in its turn.
+        let lost = |fault: &Fault| fault.kind() == Kind::PreconditionFailed;
+        let outcome = patient(
+            |fault| passing(fault) || lost(fault),
+            |tried| async move {
+                let found = self.look(key, Wanted { head_only: true, ..Wanted::default() }).await?;
+                if found.current {
+                    // A try whose answer was lost had done it all the same.
+                    return Ok(if tried > 0 && !dry { Step::Done(found.length) } else { Step::Skipped });
+                }
+                if dry {
+                    return Ok(Step::Done(found.length));
+                }
+                let found = self.look(key, Wanted { preconditions: still(&found.etag), ..Wanted::default() }).await?;
+                let Found { etag, description, length, chunks, .. } = found;
+                let _room = self.room(length).await;
+                let upload = Upload {
+                    key: key.clone(),
+                    description,
+                    condition: WriteCondition::OneOf(vec![etag]),
+                    promises: Promises::default(),
+                    length: Some(length),
+                    body: Box::new(Body::verified(chunks, &self.pace, &self.counts)),
+                    place: None,
+                };
+                self.objects.put(upload).await.map(|receipt| Step::Done(receipt.size))
+            },
+        );
+        outcome.await.map_err(|fault| {
+            if !lost(&fault) {
+                return fault;
             }
-            if dry {
-                return Ok(Step::Done(found.length));
-            }
-            let found = self.look(key, Wanted { preconditions: still(&found.etag), ..Wanted::default() }).await?;
-            let Found { etag, description, length, chunks, .. } = found;
-            let upload = Upload {
-                key: key.clone(),
-                description,
-                condition: WriteCondition::OneOf(vec![etag]),
-                promises: Promises::default(),
-                length: Some(length),
-                body: Box::new(Body::verified(chunks, &self.pace, &self.counts)),
-                place: None,
-            };
-            self.objects.put(upload).await.map(|receipt| Step::Done(receipt.size))
+            Fault::new(Kind::Conflict, "it was changed each time it was sealed anew; run this again")
         })
-        .await
     }
 
     async fn read_through(self: &Arc<Self>, key: &ObjectKey) -> Result<Step, Fault> {
@@ -242,6 +268,7 @@ impl Rework {
         let class = self.objects.class();
         let key = ObjectKey::new(name, &class.prefix)?;
         let Opened { description, length, source } = plain.open(class).await?;
+        let _room = self.room(length).await;
         let upload = Upload {
             key,
             description,
@@ -252,6 +279,16 @@ impl Rework {
             place: None,
         };
         self.objects.put(upload).await.map(|receipt| Step::Done(receipt.size))
+    }
+
+    /// Room for an object of `length` bytes. One whose parts outgrow a job's share of the
+    /// memory runs alone: beside others it would wait for what they hold, and they for it.
+    async fn room(&self, length: u64) -> Room<'_> {
+        if length > LARGE {
+            Room::All { _alone: self.alone.write().await }
+        } else {
+            Room::Share { _beside: self.alone.read().await }
+        }
     }
 
     async fn look(self: &Arc<Self>, key: &ObjectKey, wanted: Wanted) -> Result<Found, Fault> {
@@ -269,7 +306,7 @@ impl Rework {
                 &counts.done
             }
             Ok(Step::Skipped) => &counts.skipped,
-            Err(fault) if others(&fault) => &counts.skipped,
+            Err(fault) if gone(&fault) => &counts.skipped,
             Err(fault) => {
                 let how = self.settings.names;
                 let shown = logged(name, how).unwrap_or_else(|| "(an object)".into());
@@ -330,7 +367,7 @@ impl Feed<ObjectKey> for Names {
     async fn next(&mut self) -> Result<Option<ObjectKey>, Fault> {
         if self.page.is_empty() && self.more {
             let (objects, after) = (&self.objects, self.after.as_ref());
-            let (keys, more) = patient(|_| objects.names(after, PAGE)).await?;
+            let (keys, more) = patient(passing, |_| objects.names(after, PAGE)).await?;
             self.more = more && !keys.is_empty();
             self.after = keys.last().cloned();
             self.page = keys.into();
@@ -347,11 +384,14 @@ impl Feed<Box<dyn Plain>> for Box<dyn Origin> {
 }
 
 /// Tries `work` again while what it needs is away; it is told how often it was tried before.
-async fn patient<T, W: Future<Output = Result<T, Fault>>>(work: impl Fn(u32) -> W) -> Result<T, Fault> {
+async fn patient<T, W: Future<Output = Result<T, Fault>>>(
+    again: impl Fn(&Fault) -> bool,
+    work: impl Fn(u32) -> W,
+) -> Result<T, Fault> {
     let mut tried = 0;
     loop {
         match work(tried).await {
-            Err(fault) if tried + 1 < TRIES && passing(&fault) => {
+            Err(fault) if tried + 1 < TRIES && again(&fault) => {
                 tokio::time::sleep(PAUSE * (1 << tried)).await;
                 tried += 1;
             }
@@ -360,13 +400,16 @@ async fn patient<T, W: Future<Output = Result<T, Fault>>>(work: impl Fn(u32) -> 
     }
 }
 
+/// Another writer's race is lost for this try alone: the next one sees what stands there.
 fn passing(fault: &Fault) -> bool {
-    matches!(fault.kind(), Kind::Unavailable | Kind::OutcomeUnknown)
+    matches!(fault.kind(), Kind::Unavailable | Kind::OutcomeUnknown | Kind::Conflict)
 }
 
-/// Whether the object is another writer's by now, or gone.
-fn others(fault: &Fault) -> bool {
-    matches!(fault.kind(), Kind::NotFound | Kind::PreconditionFailed | Kind::Conflict)
+/// Whether there is nothing to do any more: what was removed, or what an adopted
+/// object would take the place of. A race that another writer won is none of these: it
+/// was looked at again until it could be told what stands there.
+fn gone(fault: &Fault) -> bool {
+    matches!(fault.kind(), Kind::NotFound | Kind::PreconditionFailed)
 }
 
 /// Only while it is the object that was looked at.

@@ -10,7 +10,7 @@ use std::{
 use async_trait::async_trait;
 use tokio::io::AsyncReadExt as _;
 
-use super::{PAGE, body::fault, patient};
+use super::{PAGE, body::fault, passing, patient};
 use crate::{
     config::Class,
     fault::{Fault, Kind},
@@ -185,7 +185,8 @@ impl Origin for Stored {
                 return Ok(None);
             }
             let (store, prefix, after) = (&self.store, self.prefix.as_str(), self.after.as_deref());
-            let page = patient(|_| async move { store.list(prefix, after, PAGE).await.map_err(fault) }).await?;
+            let page =
+                patient(passing, |_| async move { store.list(prefix, after, PAGE).await.map_err(fault) }).await?;
             self.more = page.more && !page.items.is_empty();
             self.after = page.items.last().map(|item| item.name.clone());
             self.page = page.items.into();

@@ -4,13 +4,14 @@ use std::{
     convert::Infallible,
     future::Future,
     io::{self, IoSlice},
+    panic::AssertUnwindSafe,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
-use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use http::{Request, Response};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
@@ -200,6 +201,12 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, stream: F) {
+        // One that panics ends alone: the others of its connection are others' requests.
+        let stream = AssertUnwindSafe(stream).catch_unwind().map(|ended| {
+            if ended.is_err() {
+                tracing::error!("a request's task panicked");
+            }
+        });
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Box::pin(stream));
     }
 }

@@ -24,6 +24,10 @@ pub(crate) const BUCKET: &str = "vault";
 pub(crate) const OURS: &str = "arn:aws:kms:eu-west-1:111122223333:key/0a0a0a0a-1111-2222-3333-444444444444";
 pub(crate) const THEIRS: &str = "arn:aws:kms:eu-west-1:999999999999:key/0b0b0b0b-1111-2222-3333-444444444444";
 
+/// One in another region, and how every replica of a multi-Region key ends.
+pub(crate) const ABROAD: &str = "arn:aws:kms:us-east-1:111122223333:key/0c0c0c0c-1111-2222-3333-444444444444";
+pub(crate) const REPLICATED: &str = ":111122223333:key/mrk-0d0d0d0d111122223333444444444444";
+
 /// What goes wrong with one call.
 #[derive(Clone)]
 pub(crate) enum Fault {
@@ -96,9 +100,11 @@ pub(crate) struct Version {
 }
 
 /// A multipart upload under way.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct Pending {
     pub(crate) key: String,
+    /// When it was begun, as RFC 3339 has it.
+    pub(crate) begun: String,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) sse: (String, Option<String>),
     pub(crate) parts: BTreeMap<u32, (Bytes, String)>,
@@ -131,6 +137,8 @@ pub(crate) struct World {
     pub(crate) versioned: bool,
     /// Whether the bucket denies what isn't `aws:kms` under the class's key.
     pub(crate) policy: bool,
+    /// Whether `If-Match` is overlooked.
+    pub(crate) no_if_match: bool,
     /// Whether parts are taken without a checksum: a sink for benchmarks.
     pub(crate) unchecked: bool,
     /// Whether the bucket is there no more.
@@ -222,6 +230,11 @@ impl Double {
 
     pub(crate) fn calm(&self) {
         self.world().plan.clear();
+    }
+
+    /// Whether every fault that was planned has come to pass at least once.
+    pub(crate) fn all_hit(&self) -> bool {
+        self.world().plan.iter().all(|rule| rule.seen >= rule.from)
     }
 
     /// How many calls of `op` came, and how many bytes they were answered.

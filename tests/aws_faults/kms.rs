@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
-use crate::double::{Asked, Fault, OURS, Said, THEIRS, World, Wrapped};
+use crate::double::{ABROAD, Asked, Fault, OURS, REPLICATED, Said, THEIRS, World, Wrapped};
 
 pub(crate) fn operation(headers: &http::HeaderMap) -> &'static str {
     match headers["x-amz-target"].to_str().unwrap_or_default() {
@@ -15,6 +15,11 @@ pub(crate) fn operation(headers: &http::HeaderMap) -> &'static str {
         "TrentService.DescribeKey" => "DescribeKey",
         _ => "OtherKms",
     }
+}
+
+/// Whether it is a replica of the one multi-Region key there is.
+fn replica(arn: &str) -> bool {
+    arn.ends_with(REPLICATED)
 }
 
 pub(crate) fn refusal(code: &str) -> Said {
@@ -37,7 +42,13 @@ pub(crate) fn act(world: &mut World, asked: &Asked) -> Said {
         Some(Fault::Short) => STANDARD.encode(&key[..31]),
         _ => STANDARD.encode(key),
     };
-    if !arn.is_empty() && ![OURS, THEIRS].contains(&arn.as_str()) {
+    if !arn.is_empty() && ![OURS, THEIRS, ABROAD].contains(&arn.as_str()) && !arn.ends_with(REPLICATED) {
+        return refusal("NotFoundException");
+    }
+    // An endpoint knows the keys of its own region; whose it is, the signature says.
+    let signed = asked.headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let region = signed.split('/').nth(2).unwrap_or_default();
+    if !arn.is_empty() && arn.split(':').nth(3) != Some(region) {
         return refusal("NotFoundException");
     }
     let state = if world.key_state.is_empty() { "Enabled" } else { world.key_state };
@@ -65,7 +76,9 @@ pub(crate) fn act(world: &mut World, asked: &Asked) -> Said {
             said(200, &json!({ "CiphertextBlob": STANDARD.encode(blob), "KeyId": named }))
         }
         "Decrypt" => match world.wrapped.get(&bytes("CiphertextBlob")) {
-            Some(wrapped) if !arn.is_empty() && wrapped.arn != arn => refusal("IncorrectKeyException"),
+            Some(wrapped) if !arn.is_empty() && wrapped.arn != arn && !(replica(&arn) && replica(&wrapped.arn)) => {
+                refusal("IncorrectKeyException")
+            }
             Some(wrapped) if wrapped.context == context => {
                 let named = if arn.is_empty() { wrapped.arn.clone() } else { named };
                 said(200, &json!({ "Plaintext": shortened(&wrapped.plaintext), "KeyId": named }))

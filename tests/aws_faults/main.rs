@@ -23,6 +23,8 @@ mod looked_after;
 mod planted;
 mod policy;
 mod recipients;
+mod regions;
+mod removed;
 mod renewed;
 mod rework;
 mod s3;

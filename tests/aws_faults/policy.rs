@@ -22,7 +22,12 @@ fn a_store_without_conditions_stops_the_start() {
     let double = Double::start(World::default());
     double.plan("PutObject", 2, 1, Fault::First(|world| world.objects.clear()));
     let log = site.try_serve(&config("", ""), &double.environment()).err().expect("it must not serve");
-    assert!(log.contains("If-None-Match"), "{log}");
+    assert!(log.contains("doesn't enforce If-None-Match"), "{log}");
+
+    // Conditions are two: one that holds where it must not is found out too.
+    let double = Double::start(World { no_if_match: true, ..World::default() });
+    let log = site.try_serve(&config("", ""), &double.environment()).err().expect("it must not serve");
+    assert!(log.contains("doesn't enforce If-Match"), "{log}");
 }
 
 #[test]

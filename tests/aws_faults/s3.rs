@@ -83,8 +83,7 @@ fn decide(world: &mut World, asked: &Asked) -> Result<Said, Refused> {
             }
             let id = format!("upload-{}", world.number());
             let headers = encrypted(&sse);
-            let pending =
-                Pending { key: key.into(), headers: kept(asked), sse, parts: std::collections::BTreeMap::default() };
+            let pending = Pending { key: key.into(), headers: kept(asked), sse, ..Pending::default() };
             world.uploads.insert(id.clone(), pending);
             let body = format!(
                 "<InitiateMultipartUploadResult><Bucket>{BUCKET}</Bucket><Key>{key}</Key><UploadId>{id}</UploadId>\
@@ -128,6 +127,7 @@ fn decide(world: &mut World, asked: &Asked) -> Result<Said, Refused> {
         "DeleteObject" => delete(world, asked),
         "ListObjectsV2" => Ok(list(world, asked)),
         "ListObjectVersions" => Ok(versions(world, asked)),
+        "ListMultipartUploads" => Ok(uploads(world, asked)),
         _ => Err((501, "NotImplemented")),
     }
 }
@@ -227,10 +227,12 @@ fn delete(world: &mut World, asked: &Asked) -> Result<Said, Refused> {
     }
     if world.versioned {
         let marker = version(world, Bytes::new(), vec![], (String::new(), None));
+        let headers =
+            vec![("x-amz-version-id".to_owned(), marker.id.clone()), ("x-amz-delete-marker".into(), "true".into())];
         world.store(&asked.key, Version { marker: true, ..marker });
-    } else {
-        world.objects.remove(&asked.key);
+        return Ok(Said { headers, ..done });
     }
+    world.objects.remove(&asked.key);
     Ok(done)
 }
 
@@ -260,12 +262,33 @@ fn versions(world: &World, asked: &Asked) -> Said {
     let prefix = asked.query.get("prefix").map_or("", String::as_str);
     let mut body = format!("<ListVersionsResult><Name>{BUCKET}</Name><IsTruncated>false</IsTruncated>");
     for (key, versions) in world.objects.iter().filter(|(key, _)| key.starts_with(prefix)) {
-        for version in versions {
+        for (at, version) in versions.iter().enumerate().rev() {
             let name = if version.marker { "DeleteMarker" } else { "Version" };
-            let _ = write!(body, "<{name}><Key>{key}</Key><VersionId>{}</VersionId></{name}>", version.id);
+            let latest = at + 1 == versions.len();
+            let when = 10 + at;
+            let _ = write!(
+                body,
+                "<{name}><Key>{key}</Key><VersionId>{}</VersionId><IsLatest>{latest}</IsLatest>\
+                 <LastModified>2026-01-02T03:04:{when}.000Z</LastModified></{name}>",
+                version.id
+            );
         }
     }
     xml(200, body + "</ListVersionsResult>")
+}
+
+fn uploads(world: &World, asked: &Asked) -> Said {
+    let prefix = asked.query.get("prefix").map_or("", String::as_str);
+    let mut body = format!("<ListMultipartUploadsResult><Bucket>{BUCKET}</Bucket><EncodingType>url</EncodingType>");
+    for (id, pending) in world.uploads.iter().filter(|(_, pending)| pending.key.starts_with(prefix)) {
+        let key = percent_encoding::utf8_percent_encode(&pending.key, percent_encoding::NON_ALPHANUMERIC);
+        let when = match pending.begun.as_str() {
+            "" => String::new(),
+            begun => format!("<Initiated>{begun}</Initiated>"),
+        };
+        let _ = write!(body, "<Upload><Key>{key}</Key><UploadId>{id}</UploadId>{when}</Upload>");
+    }
+    xml(200, body + "<IsTruncated>false</IsTruncated></ListMultipartUploadsResult>")
 }
 
 /// What an object is stored under: what the policy lets pass, or what the plan says.
@@ -307,7 +330,7 @@ fn judge_crc(asked: &Asked, bytes: &[u8]) -> Result<String, Refused> {
 
 fn judge_conditions(world: &World, asked: &Asked) -> Result<(), Refused> {
     let there = world.current(&asked.key);
-    let tag = asked.headers.get("if-match").and_then(|tag| tag.to_str().ok());
+    let tag = asked.headers.get("if-match").and_then(|tag| tag.to_str().ok()).filter(|_| !world.no_if_match);
     match (tag, there) {
         (Some(_), None) => return Err((404, "NoSuchKey")),
         (Some(tag), Some(there)) if there.etag != tag => return Err((412, "PreconditionFailed")),

@@ -158,6 +158,12 @@ fn rows() -> Vec<Row> {
         row("put: reset for ever", Small, &[(PUT, 1, ALL, Reset)], Status(504), Nothing),
         row("put: answer lost, and not to be read back", Small, &[(PUT, 1, ALL, Lost), (GET, 1, ALL, Refuse(500, "InternalError"))], Status(504), New),
         row("put: answer lost, read back late", Small, &[(PUT, 1, 1, Lost), (GET, 1, TRIES, Refuse(500, "InternalError"))], Status(201), New),
+        row("put: answer lost and not read back, then SlowDown", Small, &[(PUT, 1, 1, Lost), (PUT, 2, ALL, Refuse(503, "SlowDown")), (GET, 1, ALL, Refuse(500, "InternalError"))], Status(504), New),
+        row("put: answer lost and not read back, then denied", Small, &[(PUT, 1, 1, Lost), (PUT, 2, ALL, Refuse(403, "AccessDenied")), (GET, 1, TRIES, Refuse(500, "InternalError"))], Status(201), New),
+        row("put: no answer, then denied", Small, &[(PUT, 1, 1, Reset), (PUT, 2, ALL, Refuse(403, "AccessDenied"))], Status(504), Nothing),
+        row("put if match: no answer, then another's", SmallOver, &[(PUT, 1, 1, Reset), (PUT, 2, 1, First(usurp))], Status(504), Other),
+        row("put: RequestTimeout once", Small, &[(PUT, 1, 1, Refuse(400, "RequestTimeout"))], Status(201), New),
+        row("put: credentials expired", Small, &[(PUT, 1, ALL, Refuse(400, "ExpiredToken"))], Status(503), Nothing),
         row("put if absent: answer lost, then 412", SmallFresh, &[(PUT, 1, 1, Lost), (GET, 1, TRIES, Refuse(500, "InternalError"))], Status(201), New),
         over("put if match: answer lost, then 412", SmallOver, &[(PUT, 1, 1, Lost), (GET, 1, TRIES, Refuse(500, "InternalError"))], Status(200), New),
         row("put if absent: 409 at first", SmallFresh, &[(PUT, 1, 1, Refuse(409, "ConditionalRequestConflict"))], Status(409), Nothing),
@@ -216,6 +222,8 @@ fn rows() -> Vec<Row> {
         row("complete: 500 for ever", Large, &[(COMPLETE, 1, ALL, Refuse(500, "InternalError"))], Status(504), Nothing),
         over("complete: 500 for ever, over another", Large, &[(COMPLETE, 1, ALL, Refuse(500, "InternalError"))], Status(504), Old),
         row("complete: answer lost, and not to be read back", Large, &[(COMPLETE, 1, ALL, Lost), (GET, 1, ALL, Refuse(500, "InternalError"))], Status(504), New),
+        row("complete: answer lost and not read back, then denied", Large, &[(COMPLETE, 1, 1, Lost), (COMPLETE, 2, ALL, Refuse(403, "AccessDenied")), (GET, 1, TRIES, Refuse(500, "InternalError"))], Status(201), New),
+        row("complete: no answer, then SlowDown", Large, &[(COMPLETE, 1, 1, Reset), (COMPLETE, 2, ALL, Refuse(503, "SlowDown"))], Status(504), Nothing),
         row("complete if absent: 409 at first", LargeFresh, &[(COMPLETE, 1, 1, Refuse(409, "ConditionalRequestConflict"))], Status(409), Nothing),
         row("complete if absent: another is faster", LargeFresh, &[(COMPLETE, 1, 1, First(usurp))], Status(412), Other),
         row("complete: access denied", Large, &[(COMPLETE, 1, 1, Refuse(403, "AccessDenied"))], Status(503), Nothing),
@@ -246,7 +254,8 @@ fn rows() -> Vec<Row> {
         row("get: not there", Get, &[(GET, 1, ALL, Refuse(404, "NoSuchKey"))], Status(404), Old),
         row("get: cut once", Get, &[(GET, 1, 1, Truncate(2_000_000))], Bytes(200), Old),
         row("get: cut in the first frame", Get, &[(GET, 1, 1, Truncate(9_000))], Bytes(200), Old),
-        row("get: cut again and again", Get, &[(GET, 1, ALL, Truncate(1_500_000))], Told::Cut, Old),
+        row("get: cut again and again, and getting on", Get, &[(GET, 1, ALL, Truncate(1_500_000))], Bytes(200), Old),
+        row("get: cut again and again at one place", Get, &[(GET, 1, 1, Truncate(1_500_000)), (GET, 2, ALL, Truncate(9_000))], Told::Cut, Old),
         row("get: cut, then replaced", Get, &[(GET, 1, 1, Truncate(2_000_000)), (GET, 2, 1, First(renew))], Told::Cut, Other),
         row("get: cut in the first frame, then replaced", Get, &[(GET, 1, 1, Truncate(9_000)), (GET, 2, 1, First(renew))], Bytes(200), Other),
         row("get: a bit of the header", Get, &[(GET, 1, 1, Flip(20))], Status(502), Old),
@@ -314,6 +323,12 @@ impl Seeds {
         Self { site, empty, old, old_bytes, old_tag, small: pattern(100_001), large: pattern(20 * MIB + 1) }
     }
 
+    /// Whether it is what [`usurp`], [`renew`] or [`empty`] have put there.
+    fn others(&self, version: &Version) -> bool {
+        let old = self.old.current(&key()).map(|old| &old.body);
+        version.body.is_empty() || version.body == "somebody else's" || Some(&version.body) == old
+    }
+
     /// What is wrong with `row`, if anything is.
     fn run(&self, row: &Row) -> Result<(), String> {
         let mut world = if row.over { self.old.clone() } else { self.empty.clone() };
@@ -347,6 +362,9 @@ impl Seeds {
             Act::Delete => (site.curl(["-X", "DELETE", &url]), &[][..]),
             Act::DeleteOld => (site.curl(["-X", "DELETE", matching[0], matching[1], &url]), &[][..]),
         };
+        if !double.all_hit() {
+            return Err(format!("not every fault came to pass; the client was told {answer:?}"));
+        }
         double.calm();
         let told = match row.told {
             Told::Status(status) => answer.status == status && answer.exit == 0,
@@ -365,7 +383,8 @@ impl Seeds {
         match (row.holds, &there) {
             (Holds::Nothing, None) => Ok(()),
             (Holds::Old, there) if there.as_ref() == old => Ok(()),
-            (Holds::Other, Some(version)) if Some(version) != old => Ok(()),
+            // Somebody else's: never what this client has sent.
+            (Holds::Other, Some(version)) if Some(version) != old && self.others(version) => Ok(()),
             (Holds::New, Some(version)) if Some(version) != old => {
                 drop(server);
                 // Whoever comes later opens it with what lies there, and nothing else.

@@ -303,6 +303,13 @@ fn unquoted(tag: &str) -> ETag {
     ETag(tag.trim_start_matches("W/").trim_matches('"').to_owned())
 }
 
+/// How long a try that carries `bytes` is waited for: a tenth of a second for each
+/// 64 KiB, and a floor.
+fn patience(bytes: usize) -> Duration {
+    const FLOOR: Duration = Duration::from_secs(30);
+    FLOOR + Duration::from_millis(bytes as u64 / 655)
+}
+
 /// The pause before try `attempt` (from 1), jittered, so that many don't return as one.
 fn pause(attempt: u32) -> Duration {
     let most = 100_u64 << attempt.min(6);

@@ -31,9 +31,12 @@ impl Inner {
                 let age = begun.and_then(|begun| begun.elapsed().ok());
                 // The store's own word on the prefix isn't taken for an abort.
                 if name.starts_with(prefix) && age.is_some_and(|age| age > older_than) {
-                    upload::abort(self, &name, id).await;
-                    tracing::warn!(bucket = self.bucket(), upload = id, ?age, "an upload left unfinished was aborted");
-                    aborted += 1;
+                    // What it can't undo it has said in the log.
+                    if upload::abort(self, &name, id).await {
+                        let bucket = self.bucket();
+                        tracing::warn!(bucket, upload = id, ?age, "an upload left unfinished was aborted");
+                        aborted += 1;
+                    }
                 }
             }
             let next = (page.next_key_marker().and_then(readable), page.next_upload_id_marker().map(str::to_owned));

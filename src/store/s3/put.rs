@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 
 use aws_sdk_s3::{primitives::ByteStream, types::ServerSideEncryption};
-use aws_smithy_types::retry::RetryConfig;
+use aws_smithy_types::{retry::RetryConfig, timeout::TimeoutConfig};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use crc_fast::CrcAlgorithm;
 
 use super::{
-    Condition, ETag, Failure, Inner, Stored, Target, attributes, encryption::Answered, failure, pause, unquoted,
-    unwritten,
+    Condition, ETag, Failure, Inner, Stored, Target, attributes, encryption::Answered, failure, patience, pause,
+    unquoted, unwritten,
 };
 use crate::{
     aws::{Trouble, TroubleKind},
@@ -20,6 +20,14 @@ use crate::{
 /// Tries of a call whose outcome is followed by us, not by the SDK: the SDK
 /// doesn't tell a first 409 or 412 from one that answers its own second try.
 pub(super) const TRIES: u32 = 4;
+
+/// The tries of one call, so far.
+#[derive(Debug, Default)]
+pub(super) struct Tries {
+    pub(super) made: u32,
+    /// Whether one of them got no answer: it may have happened, and may still.
+    pub(super) unanswered: bool,
+}
 
 /// What was found under a name when no answer said what stands there.
 pub(super) struct Standing {
@@ -45,14 +53,15 @@ impl Inner {
     pub(super) async fn put(&self, target: Target, message: Bytes) -> Result<Stored, Failure> {
         let metadata = attributes::metadata(&target.attributes)?;
         let checksum = STANDARD.encode(crc64(&message).to_be_bytes());
-        let mut attempt = 1;
+        let mut tries = Tries::default();
         loop {
+            tries.made += 1;
             let trouble = match self.put_once(&target, metadata.clone(), message.clone(), &checksum).await {
                 Ok(Ok(etag)) => return Ok(Stored { etag, replaced: None }),
                 Ok(Err(failure)) => return Err(failure),
                 Err(trouble) => trouble,
             };
-            match self.follow(&target, &trouble, attempt).await? {
+            match self.follow(&target, &trouble, &mut tries).await? {
                 // The answer that was lost is the one that would have been judged.
                 Some(found) => {
                     if let Err(failure) = self.judge(&found.answered()) {
@@ -61,10 +70,7 @@ impl Inner {
                     }
                     return Ok(found.stored());
                 }
-                None => {
-                    tokio::time::sleep(pause(attempt)).await;
-                    attempt += 1;
-                }
+                None => tokio::time::sleep(pause(tries.made)).await,
             }
         }
     }
@@ -77,6 +83,7 @@ impl Inner {
         checksum: &str,
     ) -> Result<Result<ETag, Failure>, Trouble> {
         let (if_match, if_none_match) = conditions(&target.condition);
+        let length = message.len();
         let call = attributes::asked_for!(self.client.put_object(), self, target, metadata)
             .body(ByteStream::from(message))
             .checksum_crc64_nvme(checksum)
@@ -84,7 +91,11 @@ impl Inner {
             .set_if_none_match(if_none_match)
             .customize()
             .disable_payload_signing()
-            .config_override(aws_sdk_s3::config::Builder::new().retry_config(RetryConfig::disabled()));
+            .config_override(
+                aws_sdk_s3::config::Builder::new()
+                    .retry_config(RetryConfig::disabled())
+                    .timeout_config(TimeoutConfig::builder().operation_attempt_timeout(patience(length)).build()),
+            );
         let answer = self.timed("put", call.send()).await?;
         let answered = Answered { kind: answer.server_side_encryption(), key: answer.ssekms_key_id() };
         let etag = answer.e_tag().map(unquoted);
@@ -98,38 +109,42 @@ impl Inner {
 
     /// What a failed `PutObject` or `CompleteMultipartUpload` came to: stored after
     /// all, to be tried again (`None`), or an end.
+    ///
+    /// Once a try got no answer, whatever a later one is told says nothing of the first:
+    /// it ends in finding our message, or in not knowing.
     pub(super) async fn follow(
         &self,
         target: &Target,
         trouble: &Trouble,
-        attempt: u32,
+        tries: &mut Tries,
     ) -> Result<Option<Standing>, Failure> {
-        let earlier = attempt > 1;
+        let again = tries.made < TRIES;
+        let earlier = tries.made > 1;
+        tries.unanswered |= trouble.is_ambiguous();
         let gone = trouble.code.as_deref() == Some("NoSuchUpload");
         let conflict = trouble.kind == TroubleKind::Conflict;
+        let precondition = trouble.kind == TroubleKind::Precondition;
+        let unknown = |why: String| Err(Failure::OutcomeUnknown(why));
         // An answer to a second try may speak of the first one's work.
-        let look =
-            trouble.is_ambiguous() || (earlier && (trouble.kind == TroubleKind::Precondition || conflict || gone));
-        if look {
+        if tries.unanswered || (earlier && (precondition || conflict || gone)) {
             match self.standing(&target.name).await {
                 Ok(Some(found)) if found.id == target.id => return Ok(Some(found)),
-                Ok(_) if trouble.kind == TroubleKind::Precondition => return Err(Failure::Precondition),
                 // It may be our own first try that the second one met.
-                Ok(_) if conflict && attempt < TRIES => return Ok(None),
-                Ok(_) if gone => {
-                    return Err(Failure::OutcomeUnknown(format!("the upload is gone and so is its object: {trouble}")));
+                Ok(_) if conflict && again => return Ok(None),
+                // Ours may have stood there until another writer's came.
+                Ok(_) if precondition && tries.unanswered => {
+                    return unknown(format!("another object stands there, after a try without an answer: {trouble}"));
                 }
+                Ok(_) if gone => return unknown(format!("the upload is gone and so is its object: {trouble}")),
                 Ok(_) => {}
-                Err(unread) if attempt >= TRIES => {
-                    return Err(Failure::OutcomeUnknown(format!("{trouble}; reading back: {unread}")));
-                }
-                Err(_) => return Ok(None),
+                Err(_) if again && (trouble.is_passing() || precondition || conflict || gone) => return Ok(None),
+                Err(unread) => return unknown(format!("{trouble}; reading back: {unread}")),
             }
         }
-        if trouble.is_passing() && attempt < TRIES {
+        if again && trouble.is_passing() {
             return Ok(None);
         }
-        Err(if trouble.is_ambiguous() { Failure::OutcomeUnknown(trouble.detail.clone()) } else { unwritten(trouble) })
+        if tries.unanswered { unknown(trouble.detail.clone()) } else { Err(unwritten(trouble)) }
     }
 
     /// What stands under `name`, if it begins as a message does.

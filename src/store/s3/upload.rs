@@ -16,16 +16,14 @@ use tokio::task::JoinSet;
 use super::{
     Failure, Inner, Stored, Target, Upload, attributes,
     encryption::Answered,
-    pause,
-    put::{TRIES, conditions, crc64},
+    patience, pause,
+    put::{TRIES, Tries, conditions, crc64},
     unquoted, unwritten,
 };
 use crate::aws::{Trouble, TroubleKind};
 
 /// Parts on their way at once, for one upload.
 const PARTS: usize = 4;
-/// The slowest that a part is waited for: a tenth of a second for each 64 KiB, and a floor.
-const PART_FLOOR: Duration = Duration::from_secs(30);
 /// How often an abort is repeated before what is left is told to the log.
 const ABORTS: u32 = 6;
 /// How long an uploader waits for what only an abort can settle.
@@ -102,8 +100,9 @@ impl Upload for S3Upload {
             }
         }
         self.sent.sort_by_key(CompletedPart::part_number);
-        let mut attempt = 1;
+        let mut tries = Tries::default();
         loop {
+            tries.made += 1;
             let trouble = match self.complete_once().await {
                 Ok(stored) => {
                     self.over = true;
@@ -111,15 +110,12 @@ impl Upload for S3Upload {
                 }
                 Err(trouble) => trouble,
             };
-            match self.store.follow(&self.target, &trouble, attempt).await {
+            match self.store.follow(&self.target, &trouble, &mut tries).await {
                 Ok(Some(found)) => {
                     self.over = true;
                     return Ok(found.stored());
                 }
-                Ok(None) => {
-                    tokio::time::sleep(pause(attempt)).await;
-                    attempt += 1;
-                }
+                Ok(None) => tokio::time::sleep(pause(tries.made)).await,
                 // An abort settles it: an upload that it ends can't become an object
                 // later, and one that has become one is there to be seen.
                 Err(failure @ Failure::OutcomeUnknown(_)) => {
@@ -221,7 +217,7 @@ impl Inner {
         crc: u64,
     ) -> Result<CompletedPart, Failure> {
         let checksum = STANDARD.encode(crc.to_be_bytes());
-        let patience = PART_FLOOR + Duration::from_millis(bytes.len() as u64 / 655);
+        let patience = patience(bytes.len());
         let mut attempt = 1;
         let answer = loop {
             let call = self
@@ -257,17 +253,17 @@ impl Inner {
     }
 }
 
-/// Aborts until no part is left, or says in the log that some may be.
-pub(super) async fn abort(store: &Inner, name: &str, id: &str) {
+/// Aborts until no part is left, or says in the log that some may be; which of the two.
+pub(super) async fn abort(store: &Inner, name: &str, id: &str) -> bool {
     for attempt in 1..=ABORTS {
         let call = store.client.abort_multipart_upload().bucket(store.bucket()).key(name).upload_id(id).send();
         let aborted = store.timed("abort", call).await;
         let call = store.client.list_parts().bucket(store.bucket()).key(name).upload_id(id).send();
         match (aborted, store.timed("list_parts", call).await) {
             // Gone: listing finds no upload.
-            (_, Err(trouble)) if trouble.kind == TroubleKind::NotFound => return,
+            (_, Err(trouble)) if trouble.kind == TroubleKind::NotFound => return true,
             // We may not list: the abort's own word has to do.
-            (Ok(_), Err(trouble)) if trouble.kind == TroubleKind::Denied => return,
+            (Ok(_), Err(trouble)) if trouble.kind == TroubleKind::Denied => return true,
             _ => tokio::time::sleep(pause(attempt)).await,
         }
     }
@@ -276,4 +272,5 @@ pub(super) async fn abort(store: &Inner, name: &str, id: &str) {
         upload = id,
         "an upload could not be undone; its parts may still be there"
     );
+    false
 }
