@@ -57,11 +57,13 @@ const UPLOADS: usize = 10_000;
 
 fn main() {
     let mode = std::env::args().nth(1).unwrap_or_default();
-    match mode.as_str() {
-        "sink" => sink(),
+    let missed = match mode.as_str() {
+        "sink" => return sink(),
         "cpu" => cpu(),
         _ => rows(),
-    }
+    };
+    // Whoever runs it for the figures alone still sees them all.
+    std::process::exit(i32::from(missed));
 }
 
 /// A process that is S3 and KMS until its input ends; it prints its address.
@@ -122,10 +124,11 @@ fn ourselves(mode: &str) -> Command {
     command
 }
 
-fn rows() {
+/// Whether a goal was missed.
+fn rows() -> bool {
     let mut sink = Sink::start();
     let measured = ourselves("cpu").envs(sink.environment.iter().cloned()).status().expect("runs");
-    assert!(measured.success());
+    let mut missed = !measured.success();
     sink.issued();
 
     let site = Site::new();
@@ -141,8 +144,9 @@ fn rows() {
             assert!(matches!(answer.status, 200 | 201), "{answer:?}");
             let rate = 1024 * 1000 / since.elapsed().as_millis().max(1);
             let peak = server.peak();
-            let missed = if peak > goal { "  missed" } else { "" };
-            println!("{:<46} {peak:>9} {goal:>9} {rate:>9}{missed}", format!("budget {budget}, {version}"));
+            missed |= peak > goal;
+            let mark = if peak > goal { "  missed" } else { "" };
+            println!("{:<46} {peak:>9} {goal:>9} {rate:>9}{mark}", format!("budget {budget}, {version}"));
             drop(server);
             sink.issued();
         }
@@ -166,12 +170,13 @@ fn rows() {
         before
     };
     let calls = sink.issued() - before;
-    let missed = if calls > 3 { "  missed" } else { "" };
-    println!("\nGenerateDataKey for {UPLOADS} uploads of 1 kB of one class: {calls} (goal 3){missed}");
+    let mark = if calls > 3 { "  missed" } else { "" };
+    println!("\nGenerateDataKey for {UPLOADS} uploads of 1 kB of one class: {calls} (goal 3){mark}");
+    missed || calls > 3
 }
 
 /// CPU of this process: the SDK's bare `UploadPart`, and `store/s3`, in turn.
-fn cpu() {
+fn cpu() -> bool {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     runtime.block_on(async {
@@ -195,12 +200,13 @@ fn cpu() {
         }
         let (theirs, own) = (median(theirs), median(own));
         let ratio = own / theirs;
-        let missed = if ratio > 1.3 { "  missed" } else { "" };
+        let mark = if ratio > 1.3 { "  missed" } else { "" };
         println!("CPU-s for 1 GiB in parts of 16 MiB, median of {ROUNDS} rounds");
         println!("{:<46} {theirs:>9.3}", "the SDK's bare UploadPart, payload unsigned");
         println!("{:<46} {own:>9.3}", "store/s3, CRC64NVME and all");
-        println!("{:<46} {ratio:>9.3}  (goal 1.3){missed}", "ratio");
-    });
+        println!("{:<46} {ratio:>9.3}  (goal 1.3){mark}", "ratio");
+        ratio > 1.3
+    })
 }
 
 async fn bare(client: &aws_sdk_s3::Client, part: &Bytes, parts: usize) {
