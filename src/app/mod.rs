@@ -28,6 +28,7 @@ use crate::{
         Drained, Front, Server, Stop,
         admin::{Admin, Readiness},
         drain::reached,
+        proxied::Balancers,
     },
     tls::{self, Certificates},
 };
@@ -112,7 +113,8 @@ impl App {
                 watches.push(watch);
             }
             let tls = tls::server_config(Certificates::new(slots), listener.tls.policy);
-            fronts.push(Front { bind: listener.bind, tls: tls.map_err(StartError::of("tls"))? });
+            let balancers = listener.balancers.clone().map(Balancers::new);
+            fronts.push(Front { bind: listener.bind, tls: tls.map_err(StartError::of("tls"))?, balancers });
         }
         let (readiness, ready) = watch::channel(Readiness::Ready { degraded: vec![] });
         let server =

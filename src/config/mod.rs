@@ -12,6 +12,8 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
+
 mod classes;
 mod document;
 mod expand;
@@ -55,6 +57,9 @@ pub struct Listener {
     pub bind: SocketAddr,
     /// `tls`
     pub tls: Tls,
+    /// `proxy_protocol = { from = [...] }`: the networks whose connections begin with a
+    /// header of the PROXY protocol, version 2; none when absent.
+    pub balancers: Option<Vec<IpNet>>,
 }
 
 impl Listener {

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fs, io::ErrorKind, net::SocketAddr, path::Path, time::Duration};
 
+use ipnet::IpNet;
 use toml::de::DeTable;
 use tracing_subscriber::EnvFilter;
 
@@ -170,9 +171,34 @@ fn listener(section: &Section<'_>) -> (Option<Found<SocketAddr>>, Option<Listene
         let fault = Fault::new("a `[[listener]]` needs `tls`", help);
         section.own_fault(fault, "`tls` must be set here");
     }
+    let balancers = section.section("proxy_protocol").map(|section| balancers(&section));
     section.finish();
-    let listener = bind.as_ref().zip(tls).map(|(bind, tls)| Listener { bind: bind.value, tls });
+    let listener = bind.as_ref().zip(tls).map(|(bind, tls)| Listener { bind: bind.value, tls, balancers });
     (bind, listener)
+}
+
+/// The networks in `from`; those with a fault are left out, and the fault stands.
+fn balancers(section: &Section<'_>) -> Vec<IpNet> {
+    section.require("from", "[\"10.0.0.0/8\"]");
+    if section.is_empty_list("from") {
+        let help = "name the networks of the balancers in front, or leave `proxy_protocol` out";
+        section.own_fault(Fault::new("`from` is empty: nobody would speak the PROXY protocol", help), "in this table");
+    }
+    let networks = section.strings("from").unwrap_or_default();
+    let found = networks.iter().filter_map(|network| {
+        let parsed = network.value.parse::<IpNet>().ok();
+        // An address alone is a network of one.
+        let parsed = parsed.or_else(|| network.value.parse::<std::net::IpAddr>().ok().map(IpNet::from));
+        if parsed.is_none() {
+            let title = format!("`{}` is no network", network.raw);
+            let fault = Fault::new(title, "write it as `10.0.0.0/8`, `fd00::/8`, or one address");
+            section.fault(fault.at(&network.span, "not a network"));
+        }
+        parsed
+    });
+    let found = found.collect();
+    section.finish();
+    found
 }
 
 fn keys(section: &Section<'_>) -> Option<Keys> {

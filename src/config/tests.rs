@@ -149,6 +149,7 @@ fn the_examples_name_every_key_and_their_defaults_are_true() {
         config.classes[0].write_key = None;
         config.classes[0].read_keys = None;
         config.routes[0].host = None;
+        config.listeners[0].balancers = None;
         format!("{config:#?}")
     };
     assert_eq!(drop_examples(config), drop_examples(plain));
@@ -343,6 +344,9 @@ fn one_line_changed_is_one_fault() {
         ("tls = { ", "tls = { policy = \"ELBSecurityPolicy-TLS13-1-3-FIPS-2023-04\", ", 3, "can't be honoured", "FIPS"),
         ("key = \"key.pem\"", "refresh = \"1s\"", 3, "lacks `key`", "add `key = "),
         ("key = \"key.pem\"", "key = \"key.pem\", refresh = \"0s\"", 3, "out of range", "write 1ms to 1d"),
+        ("tls = {", "proxy_protocol = { from = [\"10.0.0.0/33\"] }\ntls = {", 3, "is no network", "10.0.0.0/8"),
+        ("tls = {", "proxy_protocol = { from = [] }\ntls = {", 3, "`from` is empty", "leave `proxy_protocol` out"),
+        ("tls = {", "proxy_protocol = { }\ntls = {", 3, "lacks `from`", "10.0.0.0/8"),
         // Keys.
         ("keyring =", "region = \"eu-west-1\"\nkeyring =", 7, "the local keyring has no `region`", "leave it out"),
         ("\"local\"", "\"locl\"", 6, "`provider` cannot be `locl`", "did you mean `local`?"),

@@ -25,6 +25,7 @@ use super::{
     Handler,
     drain::{Open, Stop, reached},
     linger::Linger,
+    proxied,
     pulse::{Due, Protocol, Pulse},
     stall::Stall,
     watched::{Door, Running, Streams, Watched},
@@ -74,6 +75,8 @@ pub(super) struct Shared {
 pub(super) struct Arrival {
     pub(super) socket: TcpStream,
     pub(super) peer: SocketAddr,
+    /// Whether the peer is a balancer, which says first whose connection it passes on.
+    pub(super) balanced: bool,
     pub(super) tls: Arc<ServerConfig>,
     pub(super) open: Open,
     pub(super) permit: OwnedSemaphorePermit,
@@ -84,7 +87,7 @@ type Io = TokioIo<Watched<TlsStream<Encrypted>>>;
 
 /// Serves one connection to its end.
 pub(super) async fn run<S: Handler>(arrival: Arrival, service: S, shared: Arc<Shared>) {
-    let Arrival { socket, peer, tls, open, permit } = arrival;
+    let Arrival { socket, peer, balanced, tls, open, permit } = arrival;
     let mut stop = shared.stop.clone();
     let Ok(local) = socket.local_addr() else { return };
     let stream = {
@@ -92,10 +95,11 @@ pub(super) async fn run<S: Handler>(arrival: Arrival, service: S, shared: Arc<Sh
         // Nobody has asked for anything yet: a server that stops has nothing to finish here.
         tokio::select! {
             () = reached(&mut stop, Stop::Drain) => return,
-            stream = handshake(socket, tls, &shared) => stream,
+            stream = handshake(socket, balanced, tls, &shared) => stream,
         }
     };
-    let Some(stream) = stream else { return };
+    let Some((stream, client)) = stream else { return };
+    let peer = client.unwrap_or(peer);
     let _state = In::new(&shared.metrics, "serving");
 
     let session = stream.get_ref().1;
@@ -254,7 +258,13 @@ impl Clock {
     }
 }
 
-async fn handshake(socket: TcpStream, tls: Arc<ServerConfig>, shared: &Shared) -> Option<TlsStream<Encrypted>> {
+/// The handshake, and whom a balancer names as the client.
+async fn handshake(
+    mut socket: TcpStream,
+    balanced: bool,
+    tls: Arc<ServerConfig>,
+    shared: &Shared,
+) -> Option<(TlsStream<Encrypted>, Option<SocketAddr>)> {
     let Shared { limits, metrics, .. } = shared;
     let stalled = metrics.connections_refused.with_label_values(&["send_stall"]);
     let mut began = Instant::now();
@@ -262,8 +272,9 @@ async fn handshake(socket: TcpStream, tls: Arc<ServerConfig>, shared: &Shared) -
         // Measured from the first byte: before it there is only the network, or a port scan.
         socket.readable().await?;
         began = Instant::now();
+        let client = if balanced { proxied::client(&mut socket).await? } else { None };
         let io = Stall::new(Linger::new(socket, LINGER), limits.send_idle_timeout, stalled);
-        TlsAcceptor::from(tls).accept(io).await
+        Ok((TlsAcceptor::from(tls).accept(io).await?, client))
     };
     let outcome = tokio::time::timeout(limits.handshake_timeout, work).await;
     let (stream, outcome) = match outcome {
@@ -275,7 +286,7 @@ async fn handshake(socket: TcpStream, tls: Arc<ServerConfig>, shared: &Shared) -
         }
         Err(_) => (None, "timeout"),
     };
-    let told = stream.as_ref().map(|stream| told(stream.get_ref().1));
+    let told = stream.as_ref().map(|(stream, _)| told(stream.get_ref().1));
     let (version, group) = told.map_or(("none", "none"), |told| (told.version, told.group));
     metrics.tls_handshakes.with_label_values(&[version, group, outcome]).inc();
     metrics.tls_handshake_seconds.with_label_values(&[outcome]).observe(began.elapsed().as_secs_f64());

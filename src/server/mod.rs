@@ -20,6 +20,7 @@ use tokio::{
 use self::{
     connection::{Arrival, Shared},
     drain::{Tracker, reached},
+    proxied::Balancers,
 };
 use crate::{config::Limits, http::Body, metrics::Metrics};
 
@@ -28,6 +29,7 @@ mod connection;
 pub mod drain;
 pub mod files;
 pub mod linger;
+pub mod proxied;
 mod pulse;
 pub mod stall;
 mod watched;
@@ -68,6 +70,8 @@ pub struct Front {
     pub bind: SocketAddr,
     /// As [`crate::tls::server_config`] makes it.
     pub tls: Arc<ServerConfig>,
+    /// Who passes connections on and says whose they are, if anybody does.
+    pub balancers: Option<Balancers>,
 }
 
 /// Why an address can't be listened on.
@@ -82,7 +86,7 @@ pub struct BindError {
 /// Bound sockets that wait to be served.
 #[derive(Debug)]
 pub struct Server {
-    listeners: Vec<(TcpListener, SocketAddr, Arc<ServerConfig>)>,
+    listeners: Vec<(TcpListener, SocketAddr, Front)>,
     limits: Limits,
     metrics: Metrics,
 }
@@ -95,7 +99,7 @@ impl Server {
     pub fn bind(fronts: Vec<Front>, limits: Limits, metrics: Metrics) -> Result<Self, BindError> {
         let listeners = fronts
             .into_iter()
-            .map(|front| listen(front.bind).map(|(listener, local)| (listener, local, front.tls)))
+            .map(|front| listen(front.bind).map(|(listener, local)| (listener, local, front)))
             .collect::<Result<_, _>>()?;
         Ok(Self { listeners, limits, metrics })
     }
@@ -118,10 +122,10 @@ impl Server {
         let tracker = Tracker::new();
         let shared = Arc::new(Shared { limits, metrics, stop: to_connections });
         let mut accepting = JoinSet::new();
-        for (listener, local, tls) in listeners {
+        for (listener, local, front) in listeners {
             tracing::info!(address = %local, "listening");
             let (slots, tracker, shared) = (slots.clone(), tracker.clone(), shared.clone());
-            accepting.spawn(Acceptor { listener, tls, slots, tracker, shared }.run(service.clone()));
+            accepting.spawn(Acceptor { listener, front, slots, tracker, shared }.run(service.clone()));
         }
         // What is kept in the service (pools, budgets) may end with the last connection.
         drop(service);
@@ -170,7 +174,7 @@ impl std::error::Error for BindError {
 /// One socket's accept loop. Ends only by being dropped.
 struct Acceptor {
     listener: TcpListener,
-    tls: Arc<ServerConfig>,
+    front: Front,
     slots: Arc<Semaphore>,
     tracker: Tracker,
     shared: Arc<Shared>,
@@ -207,7 +211,9 @@ impl Acceptor {
                 permit
             };
             nodelay(&socket);
-            let arrival = Arrival { socket, peer, tls: self.tls.clone(), open: self.tracker.open(), permit };
+            let balanced = self.front.balancers.as_ref().is_some_and(|balancers| balancers.has(peer));
+            let (tls, open) = (self.front.tls.clone(), self.tracker.open());
+            let arrival = Arrival { socket, peer, balanced, tls, open, permit };
             tokio::spawn(connection::run(arrival, service.clone(), self.shared.clone()));
         }
     }

@@ -16,5 +16,6 @@ mod full;
 mod gone;
 mod killed;
 mod names;
+mod proxied;
 mod slow;
 mod start;

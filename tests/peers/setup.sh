@@ -6,7 +6,7 @@
 #   aws       stand-ins for KMS and S3: moto, ministack and rclone's S3 server,
 #             with the official AWS SDK for Python to look into them by
 #
-# and sees that curl and openssl are on PATH. Nothing here is part of
+# and sees that curl, openssl and haproxy are there. Nothing here is part of
 # the product; nothing is written outside target/. Run it as often as you like:
 # it is quick once the pinned requirements have been installed.
 set -euo pipefail
@@ -27,6 +27,8 @@ die() { say "$*"; exit 1; }
 missing_packages() {
     command -v curl >/dev/null || echo curl
     command -v openssl >/dev/null || echo openssl
+    # Debian keeps it off the PATH of all but root.
+    command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ] || echo haproxy
     # Debian ships the venv module in python3 and the pip it needs elsewhere.
     "$python" -c 'import venv, ensurepip' 2>/dev/null || echo python3-venv
 }

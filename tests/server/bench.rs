@@ -82,6 +82,7 @@ impl Bench {
         let front = Front {
             bind: SocketAddr::from(([127, 0, 0, 1], 0)),
             tls: tls::server_config(tls::Certificates::new(vec![slot]), policy).expect("a configuration"),
+            balancers: None,
         };
         let bound = Server::bind(vec![front], limits, metrics.clone()).expect("a free port");
         let address = bound.local_addrs()[0];
