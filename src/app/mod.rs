@@ -30,7 +30,7 @@ use crate::{
         drain::reached,
         proxied::Balancers,
     },
-    tls::{self, Certificates},
+    tls::{self, Certificates, tickets::SharedTickets},
 };
 
 /// How often keys past their time are forgotten.
@@ -112,7 +112,9 @@ impl App {
                 slots.push(slot);
                 watches.push(watch);
             }
-            let tls = tls::server_config(Certificates::new(slots), listener.tls.policy);
+            let tickets = listener.tls.ticket_secret.as_deref().map(SharedTickets::of_file).transpose();
+            let tickets = tickets.map_err(StartError::of(&format!("the tickets of listener {}", listener.bind)))?;
+            let tls = tls::server_config(Certificates::new(slots), listener.tls.policy, tickets);
             let balancers = listener.balancers.clone().map(Balancers::new);
             fronts.push(Front { bind: listener.bind, tls: tls.map_err(StartError::of("tls"))?, balancers });
         }

@@ -79,6 +79,9 @@ pub struct Tls {
     /// One `source` for each table of `tls`: at least one, the default first; the others
     /// are chosen by the name a client asks for.
     pub certificates: Vec<CertificateSource>,
+    /// `ticket_secret`, in the first table: the file of the secret that session tickets
+    /// come out of, the same for every replica. One of each process's own when absent.
+    pub ticket_secret: Option<PathBuf>,
     /// `policy`, in the first table: the versions and suites taken. Default `tls13`.
     pub policy: TlsPolicy,
 }

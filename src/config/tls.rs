@@ -25,15 +25,18 @@ pub(super) fn read(tables: Vec<Section<'_>>) -> Option<Tls> {
     let mut tables = tables.into_iter();
     let first = tables.next()?;
     let policy = policy(&first);
+    let ticket_secret = first.path("ticket_secret").map(|path| path.value);
     let mut certificates = vec![certificate(&first)];
     first.finish();
     for further in tables {
-        let title = "`policy` holds for the whole listener";
-        further.refuse("policy", title, "write it in the first table of `tls` alone");
+        for key in ["policy", "ticket_secret"] {
+            let title = format!("`{key}` holds for the whole listener");
+            further.refuse(key, &title, "write it in the first table of `tls` alone");
+        }
         certificates.push(certificate(&further));
         further.finish();
     }
-    Some(Tls { certificates: certificates.into_iter().collect::<Option<_>>()?, policy })
+    Some(Tls { certificates: certificates.into_iter().collect::<Option<_>>()?, ticket_secret, policy })
 }
 
 fn policy(section: &Section<'_>) -> TlsPolicy {

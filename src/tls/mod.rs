@@ -14,6 +14,7 @@ use rustls::{
     server::NoServerSessionStorage,
 };
 
+use self::tickets::SharedTickets;
 use crate::config::TlsPolicy;
 
 pub mod acm;
@@ -24,6 +25,7 @@ pub mod policy;
 pub mod prove;
 mod slot;
 pub mod source;
+pub mod tickets;
 
 pub use slot::{CertificateSlot, Certificates};
 
@@ -41,12 +43,17 @@ pub fn provider() -> CryptoProvider {
 }
 
 /// What a listener tells its handshakes: versions and suites by `policy`, one of
-/// `certificates`, `h2` and `http/1.1`.
+/// `certificates`, `h2` and `http/1.1`. With `tickets` other replicas resume what this
+/// one began; else nobody does after a restart.
 ///
 /// # Errors
 /// When the provider and the versions don't fit together, or no randomness is
 /// to be had for the ticket key.
-pub fn server_config(certificates: Certificates, policy: TlsPolicy) -> Result<Arc<ServerConfig>, rustls::Error> {
+pub fn server_config(
+    certificates: Certificates,
+    policy: TlsPolicy,
+    tickets: Option<Arc<SharedTickets>>,
+) -> Result<Arc<ServerConfig>, rustls::Error> {
     let mut config = ServerConfig::builder_with_provider(Arc::new(policy::suites(provider(), policy)))
         .with_protocol_versions(policy::versions(policy))?
         .with_no_client_auth()
@@ -55,7 +62,10 @@ pub fn server_config(certificates: Certificates, policy: TlsPolicy) -> Result<Ar
     // Our order of suites decides: AES-256-GCM, the fastest here, before the others.
     config.ignore_client_order = true;
     // Resumption without state: tickets under a key that rotates, and no cache to fill.
-    config.ticketer = aws_lc_rs::Ticketer::new()?;
+    config.ticketer = match tickets {
+        Some(tickets) => tickets,
+        None => aws_lc_rs::Ticketer::new()?,
+    };
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 2;
     // Early data can be replayed, and half-RTT data goes to whom no Finished has come from.
@@ -89,12 +99,12 @@ mod tests {
 
     #[test]
     fn policy_and_promises() {
-        let config = server_config(certificates(), TlsPolicy::Tls13).expect("builds");
+        let config = server_config(certificates(), TlsPolicy::Tls13, None).expect("builds");
         assert_eq!(config.max_early_data_size, 0);
         assert!(config.ticketer.enabled());
         assert_eq!(config.alpn_protocols, [b"h2".to_vec(), b"http/1.1".to_vec()]);
         let chacha = |policy| {
-            let config = server_config(certificates(), policy).expect("builds");
+            let config = server_config(certificates(), policy, None).expect("builds");
             policy::offered(&config).iter().filter(|suite| suite.contains("CHACHA")).count()
         };
         assert_eq!((chacha(TlsPolicy::Tls12), chacha(TlsPolicy::Tls12Gcm)), (3, 1), "of TLS 1.3 alone");

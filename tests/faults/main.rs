@@ -19,3 +19,4 @@ mod names;
 mod proxied;
 mod slow;
 mod start;
+mod tickets;

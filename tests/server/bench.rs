@@ -81,7 +81,7 @@ impl Bench {
         let watch = tokio::spawn(watch.run(watch::channel(0).1));
         let front = Front {
             bind: SocketAddr::from(([127, 0, 0, 1], 0)),
-            tls: tls::server_config(tls::Certificates::new(vec![slot]), policy).expect("a configuration"),
+            tls: tls::server_config(tls::Certificates::new(vec![slot]), policy, None).expect("a configuration"),
             balancers: None,
         };
         let bound = Server::bind(vec![front], limits, metrics.clone()).expect("a free port");
