@@ -2,7 +2,10 @@
 
 use std::fs;
 
-use crate::{run, support::Site};
+use crate::{
+    run,
+    support::{Site, secret_half},
+};
 
 /// `sealward token --config … ARGS`.
 fn token(site: &Site, args: &[&str]) -> crate::Ran {
@@ -20,7 +23,7 @@ fn a_token_is_printed_once_and_never_kept() {
         token(&site, &["new", "backup", "--class", "records", "--allow", "read,list", "--expires", "30d"]).text();
     let made = made.trim();
     assert!(made.starts_with("swd_") && made.lines().count() == 1, "{made}");
-    let secret = made.rsplit('_').next().expect("a secret");
+    let secret = secret_half(made);
     let list = token(&site, &["list"]).text();
     let line = list.lines().find(|line| line.starts_with("backup ")).expect("is listed");
     assert!(line.contains("records") && line.contains("read") && line.contains("list"), "{line}");

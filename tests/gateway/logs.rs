@@ -4,7 +4,7 @@ use sealward::identity::Action;
 
 use crate::{
     client::{BOTH, Raw, bearer, file, piped, token, upload},
-    support::{Answer, Sealward, Site, files_below},
+    support::{Answer, Sealward, Site, files_below, secret_half},
 };
 
 const BODY: &str = "MARKER-of-the-body";
@@ -29,7 +29,7 @@ fn logged(server: &Sealward, answer: &Answer) -> String {
 /// Everything that can be done, and goes wrong, with markers wherever a client
 /// can put one; returns what else must not be told.
 fn traffic(site: &Site, server: &Sealward) -> Vec<String> {
-    let mut secrets = vec![site.token.clone(), site.token.rsplit_once('_').expect("two halves").1.to_owned()];
+    let mut secrets = vec![site.token.clone(), secret_half(&site.token).to_owned()];
     let keyring: serde_json::Value =
         serde_json::from_slice(&std::fs::read(site.path("keyring.json")).expect("reads")).expect("is JSON");
     secrets.push(keyring["wrapping_key"].as_str().expect("a key").to_owned());
@@ -94,7 +94,7 @@ fn no_line_tells_what_is_private() {
     let denied = site.curl_bare(["-H", &bearer(&scoped), &server.url(NAME)]);
     assert_eq!(denied.status, 403);
     logged(&server, &denied);
-    secrets.push(scoped.rsplit_once('_').expect("two halves").1.to_owned());
+    secrets.push(secret_half(&scoped).to_owned());
     secrets.extend([BODY, LABEL, TYPE, FILE, "signature=", "?list"].map(str::to_owned));
     let (log, metrics) = (server.log(), server.metrics());
     assert!(log.contains("\"level\":\"TRACE\""), "nothing is traced");

@@ -393,6 +393,11 @@ pub fn sealward() -> Command {
     Command::new(std::env::var_os("SEALWARD_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_sealward").into()))
 }
 
+/// The half of a token that nobody else may know. It may hold the `_` that parts them.
+pub fn secret_half(token: &str) -> &str {
+    &token[token.len() - 43..]
+}
+
 /// Every file below `folder`, but the store's own lock.
 pub fn files_below(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
