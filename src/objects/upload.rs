@@ -308,7 +308,6 @@ impl Objects {
         let layout = Layout::new(self.guess(), self.class.frame_length);
         let rules = self.store.rules();
         let part = rules.max.min(self.bounds.budget.total() as u64 - SLACK).saturating_sub(layout.header_length());
-        // What rounds up to a buffer of a size in use must still fit.
         let frames = part / layout.stride();
         let plaintext = frames.saturating_mul(u64::from(self.class.frame_length));
         plaintext.saturating_mul(u64::from(rules.count.max(2) - 1)).min(self.class.max_size).min(layout.max_plaintext())

@@ -236,12 +236,12 @@ fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), BindError> {
     bind().map_err(|source| BindError { address, source })
 }
 
-/// Small frames go out at once; what is large fills segments by itself.
 /// What a socket may hold that isn't sent yet, in bytes. Without it a slow reader has
 /// to take megabytes before the socket counts as writable again, and looks like one
 /// that takes nothing.
 const UNSENT: u32 = 256 << 10;
 
+/// Small frames go out at once; what is large fills segments by itself.
 fn nodelay(socket: &TcpStream) {
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%error, "no TCP_NODELAY");

@@ -1,7 +1,7 @@
 //! Which versions and suites a listener takes.
 
 use rustls::{
-    CipherSuite, ServerConfig, SupportedProtocolVersion,
+    CipherSuite, SupportedProtocolVersion,
     crypto::CryptoProvider,
     version::{TLS12, TLS13},
 };
@@ -28,9 +28,4 @@ pub(super) fn suites(mut provider: CryptoProvider, policy: TlsPolicy) -> CryptoP
         provider.cipher_suites.retain(|suite| !chacha.contains(&suite.suite()));
     }
     provider
-}
-
-/// The suites that `config` offers, by rustls's names, in its order.
-pub fn offered(config: &ServerConfig) -> Vec<&'static str> {
-    config.crypto_provider().cipher_suites.iter().filter_map(|suite| suite.suite().as_str()).collect()
 }
