@@ -9,7 +9,7 @@ use std::{
 use tokio::{sync::watch, task::JoinSet};
 
 use super::Classes;
-use crate::{config::Place, keys::KeyFailure, objects::Objects, secret::random_array, server::admin::Readiness};
+use crate::{config::Place, keys::KeyFailure, objects::Objects, secret::jittered, server::admin::Readiness};
 
 /// How often a store is asked whether it is there; `/readyz` tells what was last found.
 const PROBE: Duration = Duration::from_secs(15);
@@ -82,8 +82,8 @@ impl Health {
     }
 }
 
-/// Starts what keeps `health` true, and what sweeps; the standing of
-/// keys are asked for every `key_check`.
+/// Starts what keeps `health` true, and what sweeps; the standing of keys is asked for
+/// every `key_check`.
 pub(super) fn watch(health: &Arc<Health>, classes: Classes, key_check: Duration, tasks: &mut JoinSet<()>) {
     for (name, objects) in classes {
         tasks.spawn(stores(Arc::clone(health), name.clone(), Arc::clone(&objects)));
@@ -158,12 +158,6 @@ async fn orphans(class: String, older_than: Duration, objects: Arc<Objects>) {
         }
         tokio::time::sleep(jittered(ORPHANS)).await;
     }
-}
-
-/// `usual`, a quarter more or less, so that replicas don't ask as one.
-fn jittered(usual: Duration) -> Duration {
-    let random: [u8; 2] = random_array().unwrap_or([128, 0]);
-    usual.mul_f64(0.75 + f64::from(u16::from_be_bytes(random)) / 131_072.0)
 }
 
 #[cfg(test)]

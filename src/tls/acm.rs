@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     aws::{SdkError, Trouble, TroubleKind},
-    secret::random_array,
+    secret::jittered,
 };
 
 /// One call with all its tries.
@@ -90,10 +90,8 @@ impl Source for Acm {
         Ok(Look::New(proved))
     }
 
-    /// A quarter more or less, so that replicas don't ask as one.
     fn pause(&self) -> Duration {
-        let random: [u8; 2] = random_array().unwrap_or([128, 0]);
-        self.refresh.mul_f64(0.75 + f64::from(u16::from_be_bytes(random)) / 131_072.0)
+        jittered(self.refresh)
     }
 }
 
