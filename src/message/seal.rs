@@ -155,6 +155,11 @@ impl FrameWriter {
         self.room == 0
     }
 
+    /// Bytes at the end of the buffer that belong to a frame still open: not sealed yet.
+    pub fn unsealed(&self) -> usize {
+        if self.open == 0 { 0 } else { frame::HEAD + self.open }
+    }
+
     /// Plaintext bytes taken so far.
     pub fn plaintext(&self) -> u64 {
         self.plaintext

@@ -169,7 +169,7 @@ impl Objects {
         let other = Condition::Matches(ETag("00000000000000000000000000000000".into()));
         for (condition, name) in [(Condition::Absent, "If-None-Match"), (other, "If-Match")] {
             let target = Target { name: self.name_of(key), attributes: attributes.clone(), condition, id, length };
-            match self.store.put(target, raw.clone()).await {
+            match self.store.put(target, raw.clone().into()).await {
                 Err(Failure::Precondition) => {}
                 Err(failure) => return Proof::fail(what, failure),
                 Ok(_) => {

@@ -30,6 +30,7 @@ mod canary;
 mod description;
 mod digests;
 mod download;
+mod filling;
 mod list;
 mod name;
 mod preconditions;

@@ -16,8 +16,8 @@ use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    Description, ObjectKey, Objects, Promise, Promises, context_of, digests::Digesting, fault_of, key_fault,
-    name::MAX_NAME,
+    Description, ObjectKey, Objects, Promise, Promises, context_of, digests::Digesting, fault_of, filling::Filling,
+    key_fault, name::MAX_NAME,
 };
 use crate::{
     budget::Buffer,
@@ -224,11 +224,11 @@ impl Objects {
             }
             let mut rest = &bytes[..];
             while !rest.is_empty() {
-                let buffer = match &mut part {
-                    Some(buffer) => buffer,
+                let filling = match &mut part {
+                    Some(filling) => filling,
                     none => none.insert(parts.next(&mut writer).await?),
                 };
-                let taken = writer.write(buffer, rest).map_err(|error| self.seal_fault(error))?;
+                let taken = filling.write(&mut writer, rest).map_err(|error| self.seal_fault(error))?;
                 rest = &rest[taken..];
                 // A full part goes at once; the last one of a known length waits
                 // for its final frame, for which it has room.
@@ -246,10 +246,13 @@ impl Objects {
         }
         let crc64 = digests.finish(&upload.promises, &upload.body.late_promises()?)?;
         let mut last = match part {
-            Some(buffer) => buffer,
-            None => self.buffer_within(SLACK, self.bounds.buffer_wait * PATIENCE).await?,
+            Some(part) => part,
+            None => {
+                let buffer = self.buffer_within(SLACK, self.bounds.buffer_wait * PATIENCE).await?;
+                parts.filling(buffer)
+            }
         };
-        let sealed = writer.finish(&mut last).map_err(|error| self.seal_fault(error))?;
+        let sealed = last.finish(writer).map_err(|error| self.seal_fault(error))?;
         let stored = parts.complete(last).await?;
         Ok((stored, sealed.plaintext, crc64))
     }
@@ -414,13 +417,13 @@ struct Attempt {
 
 impl Parts<'_> {
     /// The first part's buffer, with the header in it.
-    async fn first(&mut self, writer: &mut FrameWriter) -> Result<Buffer, Fault> {
+    async fn first(&mut self, writer: &mut FrameWriter) -> Result<Filling, Fault> {
         let mut buffer = self.buffer(0, self.objects.bounds.buffer_wait, writer).await?;
         buffer.extend_from_slice(writer.sealer().header().as_bytes());
-        Ok(buffer)
+        Ok(self.filling(buffer))
     }
 
-    async fn next(&mut self, writer: &mut FrameWriter) -> Result<Buffer, Fault> {
+    async fn next(&mut self, writer: &mut FrameWriter) -> Result<Filling, Fault> {
         let number = self.attempt.as_ref().map_or(0, |attempt| attempt.parts);
         if number >= self.plan.rules.count {
             return Err(Fault::new(
@@ -428,7 +431,12 @@ impl Parts<'_> {
                 "the object has more parts than the store takes; send its length with it; nothing was stored",
             ));
         }
-        self.buffer(number, self.objects.bounds.buffer_wait * PATIENCE, writer).await
+        let buffer = self.buffer(number, self.objects.bounds.buffer_wait * PATIENCE, writer).await?;
+        Ok(self.filling(buffer))
+    }
+
+    fn filling(&self, buffer: Buffer) -> Filling {
+        Filling::new(buffer, self.plan.rules.crc64)
     }
 
     async fn buffer(&mut self, number: u32, wait: Duration, writer: &mut FrameWriter) -> Result<Buffer, Fault> {
@@ -438,7 +446,7 @@ impl Parts<'_> {
     }
 
     /// Sends a full part; the store is told of the upload with the first.
-    async fn send(&mut self, part: Buffer) -> Result<(), Fault> {
+    async fn send(&mut self, part: Filling) -> Result<(), Fault> {
         if let Some(target) = self.target.take() {
             let upload = self.objects.store.begin(target).await.map_err(fault_of)?;
             self.attempt = Some(Attempt { upload, parts: 0 });
@@ -446,14 +454,14 @@ impl Parts<'_> {
         let Some(attempt) = &mut self.attempt else { return Err(Fault::internal("an upload was already over")) };
         attempt.parts += 1;
         self.sent += part.len() as u64;
-        attempt.upload.part(part.into_bytes()).await.map_err(fault_of)
+        attempt.upload.part(part.into_payload()).await.map_err(fault_of)
     }
 
     /// Sends the last part and makes the whole visible.
-    async fn complete(&mut self, last: Buffer) -> Result<Stored, Fault> {
+    async fn complete(&mut self, last: Filling) -> Result<Stored, Fault> {
         if let Some(target) = self.target.take_if(|_| last.len() as u64 <= self.plan.rules.whole) {
             let target = Target { length: Some(last.len() as u64), ..target };
-            return self.objects.store.put(target, last.into_bytes()).await.map_err(fault_of);
+            return self.objects.store.put(target, last.into_payload()).await.map_err(fault_of);
         }
         self.send(last).await?;
         let Some(attempt) = self.attempt.take() else { return Err(Fault::internal("an upload was already over")) };

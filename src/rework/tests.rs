@@ -21,7 +21,10 @@ use crate::{
     },
     metrics::Metrics,
     objects::{Bounds, Description, ObjectKey, Objects, Plaintext, Promises, Slots, Upload, Wanted, WriteCondition},
-    store::{self, Condition, ETag, Failure, Page, PartRules, Reading, Span, Stat, Store, Stored, Target, fs::FsStore},
+    store::{
+        self, Condition, ETag, Failure, Page, PartRules, Payload, Reading, Span, Stat, Store, Stored, Target,
+        fs::FsStore,
+    },
 };
 
 /// What another does between the look at an object and the write of it.
@@ -48,7 +51,7 @@ impl Store for Busy {
         self.store.rules()
     }
 
-    async fn put(&self, target: Target, message: Bytes) -> Result<Stored, Failure> {
+    async fn put(&self, target: Target, message: Payload) -> Result<Stored, Failure> {
         self.act().await;
         self.store.put(target, message).await
     }

@@ -25,7 +25,7 @@ pub trait Store: Send + Sync + 'static {
     fn rules(&self) -> &PartRules;
 
     /// Stores a whole message at once. Nothing is visible before all of it is.
-    async fn put(&self, target: Target, message: Bytes) -> Result<Stored, Failure>;
+    async fn put(&self, target: Target, message: Payload) -> Result<Stored, Failure>;
 
     /// Begins a message that comes in parts. Nothing is visible before
     /// [`Upload::complete`] has returned.
@@ -79,7 +79,7 @@ pub trait Upload: Send {
     /// it is the last, at least [`PartRules::min`]. Returns when another part may
     /// be made, which may be before this one has landed. The part's memory comes
     /// back by itself: a caller may wait for it.
-    async fn part(&mut self, bytes: Bytes) -> Result<(), Failure>;
+    async fn part(&mut self, part: Payload) -> Result<(), Failure>;
 
     /// Makes the whole message visible, if the target's condition holds.
     async fn complete(self: Box<Self>) -> Result<Stored, Failure>;
@@ -95,6 +95,21 @@ pub trait Source: Send {
     /// Appends exactly `want` bytes to `into`, or fewer at the end of the span.
     /// Returns how many.
     async fn fill(&mut self, into: &mut Vec<u8>, want: usize) -> Result<usize, Failure>;
+}
+
+/// Sealed bytes on their way.
+#[derive(Clone, Debug)]
+pub struct Payload {
+    /// The bytes.
+    pub bytes: Bytes,
+    /// Their CRC-64/NVME, where it was taken as they were sealed.
+    pub crc64: Option<u64>,
+}
+
+impl<B: Into<Bytes>> From<B> for Payload {
+    fn from(bytes: B) -> Self {
+        Self { bytes: bytes.into(), crc64: None }
+    }
 }
 
 /// Where a message goes, and under which conditions.
@@ -159,6 +174,9 @@ pub struct PartRules {
     pub whole: u64,
     /// Whether a write's answer says if it took the place of another object.
     pub tells_replaced: bool,
+    /// Whether it sends each payload's CRC-64/NVME along. Taken as frames are sealed it
+    /// costs half of what a second pass over a whole part does.
+    pub crc64: bool,
 }
 
 /// A write that happened.

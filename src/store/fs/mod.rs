@@ -26,12 +26,11 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore};
 
 use self::{disk::Disk, names::Place, publish::Draft, upload::FsUpload};
 use super::{
-    Attributes, Condition, ETag, Failure, Page, PartRules, Reading, Span, Stat, Store, Stored, Target, Upload,
+    Attributes, Condition, ETag, Failure, Page, PartRules, Payload, Reading, Span, Stat, Store, Stored, Target, Upload,
 };
 use crate::{message::MessageId, metrics::Metrics};
 
@@ -77,8 +76,15 @@ impl FsStore {
     pub fn open(root: &Path, metrics: Metrics) -> Result<Self, OpenError> {
         let disk = Disk::open(root)?;
         sweep::sweep(&disk)?;
-        let rules =
-            PartRules { min: 1, usual: 1 << 20, max: 64 << 20, count: u32::MAX, whole: 1 << 20, tells_replaced: true };
+        let rules = PartRules {
+            min: 1,
+            usual: 1 << 20,
+            max: 64 << 20,
+            count: u32::MAX,
+            whole: 1 << 20,
+            tells_replaced: true,
+            crc64: false,
+        };
         let (locks, lists) = (Arc::new(Locks::new()), Arc::new(Semaphore::new(LISTS)));
         Ok(Self { disk: Arc::new(disk), locks, lists, metrics, rules })
     }
@@ -161,14 +167,14 @@ impl Store for FsStore {
         &self.rules
     }
 
-    async fn put(&self, target: Target, message: Bytes) -> Result<Stored, Failure> {
+    async fn put(&self, target: Target, message: Payload) -> Result<Stored, Failure> {
         timed(&self.metrics, "put", async {
             let place = Place::of(&target.name)?;
             let lock = self.locks.of(&target.name);
             let disk = Arc::clone(&self.disk);
             let draft = move || {
                 let draft = Draft::new(&disk, place, target)?;
-                draft.temp.write(&message, 0)?;
+                draft.temp.write(&message.bytes, 0)?;
                 Ok(draft)
             };
             publish(lock, draft).await

@@ -3,11 +3,10 @@
 use std::{sync::Arc, time::Instant};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use tokio::{sync::Mutex, task::JoinHandle};
 
 use super::{Draft, Failure, Metrics, Stored, hop, observe, publish, timed};
-use crate::store::Upload;
+use crate::store::{Payload, Upload};
 
 /// One part may be on its way to the disk while the next is made. Dropped, the
 /// temporary file goes with it, or with the part that is still under way.
@@ -43,7 +42,8 @@ impl FsUpload {
 
 #[async_trait]
 impl Upload for FsUpload {
-    async fn part(&mut self, bytes: Bytes) -> Result<(), Failure> {
+    async fn part(&mut self, part: Payload) -> Result<(), Failure> {
+        let bytes = part.bytes;
         self.landed().await?;
         let (temp, metrics, offset) = (Arc::clone(&self.draft.temp), self.metrics.clone(), self.offset);
         self.offset += bytes.len() as u64;

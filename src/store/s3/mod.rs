@@ -22,9 +22,8 @@ use aws_sdk_s3::{
     config::{RequestChecksumCalculation, ResponseChecksumValidation},
 };
 use aws_smithy_types::timeout::TimeoutConfig;
-use bytes::Bytes;
 
-use super::{Condition, ETag, Failure, Page, PartRules, Reading, Span, Stat, Store, Stored, Target, Upload};
+use super::{Condition, ETag, Failure, Page, PartRules, Payload, Reading, Span, Stat, Store, Stored, Target, Upload};
 use crate::{
     aws::{SdkError, Trouble, TroubleKind},
     metrics::Metrics,
@@ -106,6 +105,7 @@ impl S3Store {
             count: 10_000,
             whole: 8 * MIB,
             tells_replaced: false,
+            crc64: true,
         };
         Self(Arc::new(Inner {
             client,
@@ -174,7 +174,7 @@ impl Store for S3Store {
         &self.0.rules
     }
 
-    async fn put(&self, target: Target, message: Bytes) -> Result<Stored, Failure> {
+    async fn put(&self, target: Target, message: Payload) -> Result<Stored, Failure> {
         self.0.open()?;
         self.0.put(target, message).await
     }

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use crc_fast::CrcAlgorithm;
 
 use super::{
-    Condition, ETag, Failure, Inner, Stored, Target, attributes, encryption::Answered, failure, patience, pause,
-    unquoted, unwritten,
+    Condition, ETag, Failure, Inner, Payload, Stored, Target, attributes, encryption::Answered, failure, patience,
+    pause, unquoted, unwritten,
 };
 use crate::{
     aws::{Trouble, TroubleKind},
@@ -50,13 +50,13 @@ impl Standing {
 
 impl Inner {
     /// Puts `message` whole.
-    pub(super) async fn put(&self, target: Target, message: Bytes) -> Result<Stored, Failure> {
+    pub(super) async fn put(&self, target: Target, message: Payload) -> Result<Stored, Failure> {
         let metadata = attributes::metadata(&target.attributes)?;
-        let checksum = STANDARD.encode(crc64(&message).to_be_bytes());
+        let checksum = STANDARD.encode(message.crc64().to_be_bytes());
         let mut tries = Tries::default();
         loop {
             tries.made += 1;
-            let trouble = match self.put_once(&target, metadata.clone(), message.clone(), &checksum).await {
+            let trouble = match self.put_once(&target, metadata.clone(), message.bytes.clone(), &checksum).await {
                 Ok(Ok(etag)) => return Ok(Stored { etag, replaced: None }),
                 Ok(Err(failure)) => return Err(failure),
                 Err(trouble) => trouble,
@@ -191,9 +191,11 @@ impl Inner {
     }
 }
 
-/// CRC-64/NVME of sealed bytes.
-pub(super) fn crc64(bytes: &[u8]) -> u64 {
-    crc_fast::checksum(CrcAlgorithm::Crc64Nvme, bytes)
+impl Payload {
+    /// Its CRC-64/NVME, taken now where nobody has.
+    pub(super) fn crc64(&self) -> u64 {
+        self.crc64.unwrap_or_else(|| crc_fast::checksum(CrcAlgorithm::Crc64Nvme, &self.bytes))
+    }
 }
 
 /// `If-Match` and `If-None-Match`.

@@ -14,10 +14,10 @@ use crc_fast::CrcAlgorithm;
 use tokio::task::JoinSet;
 
 use super::{
-    Failure, Inner, Stored, Target, Upload, attributes,
+    Failure, Inner, Payload, Stored, Target, Upload, attributes,
     encryption::Answered,
     patience, pause,
-    put::{TRIES, Tries, conditions, crc64},
+    put::{TRIES, Tries, conditions},
     unquoted, unwritten,
 };
 use crate::aws::{Trouble, TroubleKind};
@@ -75,11 +75,12 @@ pub(super) async fn begin(store: &Arc<Inner>, target: Target) -> Result<Box<dyn 
 
 #[async_trait]
 impl Upload for S3Upload {
-    async fn part(&mut self, bytes: Bytes) -> Result<(), Failure> {
+    async fn part(&mut self, part: Payload) -> Result<(), Failure> {
         while self.sending.len() >= PARTS {
             self.landed().await?;
         }
-        let crc = crc64(&bytes);
+        let crc = part.crc64();
+        let bytes = part.bytes;
         self.crc = if self.length == 0 {
             crc
         } else {

@@ -205,7 +205,7 @@ async fn a_full_disk_is_said_optional() {
     let mut upload = store.begin(target("a/b", 1)).await.expect("begin");
     let mut parts = Ok(());
     for _ in 0..20 {
-        parts = parts.and(upload.part(Bytes::from(vec![2; 100_000])).await);
+        parts = parts.and(upload.part(vec![2; 100_000].into()).await);
     }
     let left = count(&store.disk.uploads);
     let complete = upload.complete().await.map(drop);
