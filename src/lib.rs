@@ -9,7 +9,7 @@
 //! |---|---|
 //! | 0 | [`fault`], [`secret`], [`budget`], [`proof`], [`replace`] |
 //! | 1 | [`aws`], [`config`], [`metrics`], [`message`] |
-//! | 2 | [`keys`], [`store`], [`tls`] |
+//! | 2 | [`keys`], [`secrets`], [`store`], [`tls`] |
 //! | 3 | [`http`], [`objects`], [`identity`] |
 //! | 4 | [`gateway`], [`rework`] |
 //! | 5 | [`server`] |
@@ -31,6 +31,7 @@ pub mod metrics;
 
 // Floor 2: the world outside, one room each.
 pub mod keys;
+pub mod secrets;
 pub mod store;
 pub mod tls;
 

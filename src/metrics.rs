@@ -145,6 +145,12 @@ families! {
     /// `sealward_certificate_loads_total{name,outcome}`
     certificate_loads: IntCounterVec = "sealward_certificate_loads_total",
         "Changed certificates that were published or refused.", ["name", "outcome"];
+    /// `sealward_secret_version_timestamp_seconds{secret}`
+    secret_version: IntGaugeVec = "sealward_secret_version_timestamp_seconds",
+        "When the version of the secret that is in use came to be.", ["secret"];
+    /// `sealward_secret_refreshes_total{secret,outcome}`
+    secret_refreshes: IntCounterVec = "sealward_secret_refreshes_total",
+        "Looks at a secret, by outcome: same, new or failed.", ["secret", "outcome"];
     /// `sealward_build_info{version}`
     build_info: IntGaugeVec = "sealward_build_info",
         "Always 1; the label says which build runs.", ["version"];

@@ -11,7 +11,7 @@ use std::{
 const FLOORS: [&[&str]; 8] = [
     &["budget", "fault", "proof", "replace", "secret"],
     &["aws", "config", "message", "metrics"],
-    &["keys", "store", "tls"],
+    &["keys", "secrets", "store", "tls"],
     &["http", "identity", "objects"],
     &["gateway", "rework"],
     &["server"],

@@ -11,10 +11,12 @@ mod classes;
 mod health;
 mod proving;
 mod rework;
+mod secrets;
 
 pub use classes::{Classes, keys_of};
 pub use proving::prove;
 pub use rework::{Alone, Whence, origin};
+pub use secrets::{Configuration, Unreadable};
 
 use crate::{
     budget::Budget,
@@ -30,7 +32,7 @@ use crate::{
         drain::reached,
         proxied::Balancers,
     },
-    tls::{self, Certificates, tickets::SharedTickets},
+    tls::{self, Certificates},
 };
 
 /// How often keys past their time are forgotten.
@@ -46,6 +48,9 @@ pub struct App {
     gateway: Gateway,
     classes: Classes,
     watches: Vec<tls::source::Watch>,
+    held: secrets::Held,
+    /// What keeps session tickets true to a secret.
+    follows: Vec<tls::tickets::Follow>,
     readiness: watch::Sender<Readiness>,
     uploads: Slots,
     budget: Budget,
@@ -67,9 +72,12 @@ impl App {
     ///
     /// # Errors
     /// [`StartError`] names the part and the mend.
-    pub async fn build(config: Config) -> Result<Self, StartError> {
-        let metrics = Metrics::new().map_err(StartError::of("metrics"))?;
-        let mut config = config;
+    pub async fn build(configuration: Configuration) -> Result<Self, StartError> {
+        let Configuration { mut config, mut held } = configuration;
+        let metrics = held.metrics.clone();
+        for secret in &config.secrets {
+            held.open(secret).await?;
+        }
         match crate::server::files::raise_file_limit() {
             Ok(limit) => clamp_connections(&mut config.limits, limit),
             Err(error) => tracing::warn!(%error, "the soft file limit stays as it is"),
@@ -101,19 +109,26 @@ impl App {
 
         let mut fronts = Vec::new();
         let mut watches = Vec::new();
+        let mut follows = Vec::new();
         for listener in &config.listeners {
             let mut slots = Vec::new();
             for (at, source) in listener.tls.certificates.iter().enumerate() {
                 let name = listener.certificate(at);
-                let source = certificates::source(source).await?;
+                let source = certificates::source(source, &held).await?;
                 let (slot, watch) = tls::source::open(&name, source, metrics.clone())
                     .await
                     .map_err(StartError::of(&format!("the certificate of listener {name}")))?;
                 slots.push(slot);
                 watches.push(watch);
             }
-            let tickets = listener.tls.ticket_secret.as_deref().map(SharedTickets::of_file).transpose();
-            let tickets = tickets.map_err(StartError::of(&format!("the tickets of listener {}", listener.bind)))?;
+            let tickets = match &listener.tls.ticket_secret {
+                None => None,
+                Some(secret) => {
+                    let (tickets, follow) = held.tickets(secret)?;
+                    follows.extend(follow);
+                    Some(tickets)
+                }
+            };
             let tls = tls::server_config(Certificates::new(slots), listener.tls.policy, tickets);
             let balancers = listener.balancers.clone().map(Balancers::new);
             fronts.push(Front { bind: listener.bind, tls: tls.map_err(StartError::of("tls"))?, balancers });
@@ -135,7 +150,20 @@ impl App {
             Some(KeyProvider::Kms { key_check, .. }) => key_check,
             _ => HOUR,
         };
-        Ok(Self { server, admin, gateway, classes, watches, readiness, uploads, budget, drain_timeout, key_check })
+        Ok(Self {
+            server,
+            admin,
+            gateway,
+            classes,
+            watches,
+            held,
+            follows,
+            readiness,
+            uploads,
+            budget,
+            drain_timeout,
+            key_check,
+        })
     }
 
     /// Where clients come in.
@@ -151,12 +179,28 @@ impl App {
     /// Serves until `stop` says so, then lets requests and uploads finish within
     /// the drain's time. `reload` is raised to have certificates looked at at once.
     pub async fn run(self, stop: watch::Receiver<Stop>, reload: watch::Receiver<u64>) -> Drained {
-        let Self { server, admin, gateway, classes, watches, readiness, uploads, budget, drain_timeout, key_check } =
-            self;
+        let Self {
+            server,
+            admin,
+            gateway,
+            classes,
+            watches,
+            held,
+            follows,
+            readiness,
+            uploads,
+            budget,
+            drain_timeout,
+            key_check,
+        } = self;
         let mut background = tokio::task::JoinSet::new();
         for certificate in watches {
             background.spawn(certificate.run(reload.clone()));
         }
+        for follow in follows {
+            background.spawn(follow);
+        }
+        held.watch(&reload, &mut background);
         background.spawn(async move { match admin.serve().await {} });
         background.spawn(sweep(classes.clone(), budget));
         let health = health::Health::new(classes.len(), readiness);

@@ -3,11 +3,10 @@
 
 use std::net::TcpListener;
 
-use super::{certificates, classes, tokens};
+use super::{Configuration, certificates, classes, secrets::Held, tokens};
 use crate::{
     budget::Budget,
-    config::{CertificateSource, Config, Listener},
-    metrics::Metrics,
+    config::{CertificateSource, Listener},
     objects::{Bounds, Slots},
     proof::Proof,
     tls,
@@ -17,15 +16,13 @@ use crate::{
 const SOON: i64 = 14 * 24 * 3600;
 
 /// Tries everything that `config` names, and serves nothing. Within a Tokio runtime.
-pub async fn prove(config: &Config) -> Vec<Proof> {
-    let mut proofs = Vec::new();
+pub async fn prove(configuration: Configuration) -> Vec<Proof> {
+    let Configuration { config, mut held } = configuration;
+    let (config, metrics) = (&config, held.metrics.clone());
+    let mut proofs = held.prove(config).await;
     for listener in &config.listeners {
-        proofs.extend(self::listener(listener).await);
+        proofs.extend(self::listener(listener, &held).await);
     }
-    let metrics = match Metrics::new() {
-        Ok(metrics) => metrics,
-        Err(error) => return vec![Proof::fail("register", error).of("metrics")],
-    };
     let bounds = Bounds {
         budget: Budget::new(config.limits.buffer_memory),
         buffer_wait: config.limits.buffer_wait,
@@ -57,10 +54,10 @@ pub async fn prove(config: &Config) -> Vec<Proof> {
     proofs
 }
 
-async fn listener(listener: &Listener) -> Vec<Proof> {
+async fn listener(listener: &Listener, held: &Held) -> Vec<Proof> {
     let mut proofs = Vec::new();
     for (at, source) in listener.tls.certificates.iter().enumerate() {
-        proofs.push(certificate(source).await.of(format!("listener {}", listener.certificate(at))));
+        proofs.push(certificate(source, held).await.of(format!("listener {}", listener.certificate(at))));
     }
     // Any free port: the real one may be in use by the server that this
     // configuration is to replace.
@@ -72,9 +69,9 @@ async fn listener(listener: &Listener) -> Vec<Proof> {
     proofs
 }
 
-async fn certificate(source: &CertificateSource) -> Proof {
+async fn certificate(source: &CertificateSource, held: &Held) -> Proof {
     let what = "serve its certificate";
-    let mut source = match certificates::source(source).await {
+    let mut source = match certificates::source(source, held).await {
         Ok(source) => source,
         Err(error) => return Proof::fail(what, error.what),
     };

@@ -5,22 +5,33 @@ use std::path::Path;
 use super::{Failure, output, run};
 use crate::{
     app,
-    config::Config,
+    config::{Parsed, Text},
     proof::{Proof, Verdict},
 };
 
 /// Reads and validates; with `online`, tries all that the file names and prints a
 /// line for each.
 pub(super) fn run(path: &Path, online: bool) -> Result<(), Failure> {
-    let config = Config::load(path)?;
+    if !online && let Parsed::Wanting(secrets) = Text::read(path)?.parse(&|_, _| None)? {
+        let names = secrets.iter().map(|secret| format!("`{}`", secret.name)).collect::<Vec<_>>().join(", ");
+        output::say(&format!(
+            "{} reads well as far as it goes: values come out of {names}, which `--online` fetches",
+            path.display()
+        ));
+        return Ok(());
+    }
+    let runtime = run::runtime()?;
+    let configuration = runtime.block_on(app::Configuration::read(path))?;
+    let config = &configuration.config;
     let counts = [
         (config.listeners.len(), "listener", "listeners"),
+        (config.secrets.len(), "secret", "secrets"),
         (config.classes.len(), "class", "classes"),
         (config.routes.len(), "route", "routes"),
     ];
     let mut how = "reads well".to_owned();
     if online {
-        let proofs = run::runtime()?.block_on(app::prove(&config));
+        let proofs = runtime.block_on(app::prove(configuration));
         output::say(&table(&proofs));
         let count = |verdict| proofs.iter().filter(|proof| proof.verdict == verdict).count();
         let (failed, warned) = (count(Verdict::Fail), count(Verdict::Warn));

@@ -9,7 +9,7 @@ use std::{
 
 use super::{Failure, output, run};
 use crate::{
-    app::App,
+    app::{App, Configuration},
     config::Config,
     identity::{Grant, TokenFile},
     keys::local::Keyring,
@@ -42,7 +42,7 @@ pub(super) fn run(folder: &Path, bind: SocketAddr, admin: SocketAddr) -> Result<
     let config = Config::parse(&text, "sealward.toml", &folder)?;
     run::log(&config.log)?;
     run::runtime()?.block_on(async {
-        let app = App::build(config).await?;
+        let app = App::build(Configuration::of(config)?).await?;
         let listening = app.local_addrs().first().copied().unwrap_or(bind);
         output::say(&greeting(&folder, listening, app.admin_addr()));
         run::until_signal(app).await

@@ -72,6 +72,15 @@ impl From<config::Faults> for Failure {
     }
 }
 
+impl From<app::Unreadable> for Failure {
+    fn from(error: app::Unreadable) -> Self {
+        match error {
+            app::Unreadable::Faults(faults) => faults.into(),
+            app::Unreadable::Secret(error) => error.into(),
+        }
+    }
+}
+
 impl From<app::StartError> for Failure {
     fn from(error: app::StartError) -> Self {
         Self::new(error)

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     app,
-    config::{Class, Config},
+    config::Class,
     keys::{
         KeyFailure, KeyProvider,
         local::{COMMAND_BLOCK, Keyring},
@@ -137,7 +137,7 @@ impl Under {
         let (Some(path), Some(name), Some(key)) = (&args.config, &args.class, &args.key) else {
             return Err(Failure::input("name a --keyring, or --config with --class and --key"));
         };
-        let config = Config::load(path)?;
+        let config = runtime.block_on(app::Configuration::read(path))?.config;
         let class = config.class(name).cloned().ok_or_else(|| {
             let names: Vec<&str> = config.class_names().into_iter().collect();
             Failure::input(format!("the configuration has no class `{name}`; it has: {}", names.join(", ")))

@@ -59,7 +59,7 @@ pub(super) fn adopt(args: &AdoptArgs) -> Result<(), Failure> {
 }
 
 fn begin(args: &ClassArgs) -> Result<(Config, Class), Failure> {
-    let config = Config::load(&args.config)?;
+    let config = run::configuration(&args.config)?;
     run::log(&config.log)?;
     let class = config.class(&args.class).cloned().ok_or_else(|| {
         let names: Vec<&str> = config.classes.iter().map(|class| class.name.as_str()).collect();

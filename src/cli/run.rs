@@ -11,20 +11,25 @@ use tracing_subscriber::EnvFilter;
 
 use super::{Failure, output};
 use crate::{
-    app::App,
+    app::{App, Configuration},
     config::{Config, Log, LogFormat},
     server::{Stop, drain},
 };
 
 /// Serves what the configuration at `path` describes, until a signal.
 pub(super) fn serve(path: &Path) -> Result<(), Failure> {
-    let config = Config::load(path)?;
-    log(&config.log)?;
     runtime()?.block_on(async {
-        let app = App::build(config).await?;
+        let configuration = Configuration::read(path).await?;
+        log(&configuration.config.log)?;
+        let app = App::build(configuration).await?;
         tracing::info!(listeners = ?app.local_addrs(), admin = %app.admin_addr(), "serving");
         until_signal(app).await
     })
+}
+
+/// The configuration at `path`, with what it needs fetched.
+pub(super) fn configuration(path: &Path) -> Result<Config, Failure> {
+    Ok(runtime()?.block_on(Configuration::read(path))?.config)
 }
 
 /// The one runtime of the process.

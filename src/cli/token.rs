@@ -8,12 +8,9 @@ use std::{
 use super::{
     Failure,
     args::{TokenArgs, TokenCommand},
-    output,
+    output, run,
 };
-use crate::{
-    config::Config,
-    identity::{Grant, TokenFile, TokenRecord},
-};
+use crate::identity::{Grant, TokenFile, TokenRecord};
 
 pub(super) fn run(args: &TokenArgs) -> Result<(), Failure> {
     let path = path_of(args)?;
@@ -46,7 +43,7 @@ fn path_of(args: &TokenArgs) -> Result<PathBuf, Failure> {
     let Some(config) = &args.config else {
         return Err(Failure::input("which tokens? name --config FILE, or --tokens FILE"));
     };
-    Config::load(config)?.identity.tokens.ok_or_else(|| {
+    run::configuration(config)?.identity.tokens.ok_or_else(|| {
         Failure::input("the configuration names no token file: add `tokens = \"tokens.json\"` to [identity]")
     })
 }
@@ -54,7 +51,7 @@ fn path_of(args: &TokenArgs) -> Result<PathBuf, Failure> {
 /// A class the configuration hasn't got would be a token for nothing.
 fn check_classes(args: &TokenArgs, classes: &[String]) -> Result<(), Failure> {
     let Some(config) = args.config.as_ref().filter(|_| !classes.is_empty()) else { return Ok(()) };
-    let config = Config::load(config)?;
+    let config = run::configuration(config)?;
     match classes.iter().find(|class| config.class(class).is_none()) {
         None => Ok(()),
         Some(unknown) => {

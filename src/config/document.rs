@@ -7,7 +7,7 @@
 
 use std::{
     cell::RefCell,
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fmt::Display,
     net::SocketAddr,
     ops::{Range, RangeInclusive},
@@ -21,18 +21,28 @@ use toml::{
 };
 
 use super::{
+    Secret, SecretRef,
     expand::{self, Environment},
     report::{Fault, listed, nearest, quoted},
     units::{self, Unreadable, show_duration, show_size},
 };
+use crate::secret::SecretText;
 
 /// What the sections of one file share.
 pub(super) struct Document<'a> {
     base: &'a Path,
     environment: Environment<'a>,
+    secrets: Values<'a>,
     faults: RefCell<Vec<Fault>>,
     known: RefCell<BTreeSet<String>>,
+    defined: RefCell<BTreeMap<String, Secret>>,
+    wanted: RefCell<BTreeSet<String>>,
+    region: RefCell<Option<String>>,
 }
+
+/// What a secret, or a field of it, holds: `None` while it hasn't been fetched, and in
+/// words why it has no such field.
+pub type Values<'a> = &'a dyn Fn(&str, Option<&str>) -> Option<Result<SecretText, String>>;
 
 /// One table of the file.
 pub(super) struct Section<'a> {
@@ -61,8 +71,33 @@ pub(super) struct Found<T> {
 
 impl<'a> Document<'a> {
     /// Relative paths stand below `base`; `${NAME}` looks in `environment`.
-    pub(super) fn new(base: &'a Path, environment: Environment<'a>) -> Self {
-        Self { base, environment, faults: RefCell::default(), known: RefCell::default() }
+    pub(super) fn new(base: &'a Path, environment: Environment<'a>, secrets: Values<'a>) -> Self {
+        Self {
+            base,
+            environment,
+            secrets,
+            faults: RefCell::default(),
+            known: RefCell::default(),
+            defined: RefCell::default(),
+            wanted: RefCell::default(),
+            region: RefCell::default(),
+        }
+    }
+
+    /// The region of secrets that say none of their own.
+    pub(super) fn set_region(&self, region: Option<&str>) {
+        self.region.replace(region.map(str::to_owned));
+    }
+
+    /// Every `[[secret]]`, by name.
+    pub(super) fn defined(&self) -> Vec<Secret> {
+        let region = self.region.borrow();
+        self.defined.borrow().values().cloned().map(|secret| secret.in_region(region.as_deref())).collect()
+    }
+
+    /// The secrets whose values are needed and haven't been fetched.
+    pub(super) fn wanted(&self) -> BTreeSet<String> {
+        self.wanted.borrow().clone()
     }
 
     /// The whole file as a section.
@@ -143,10 +178,10 @@ impl<'a> Section<'a> {
     /// A string, expanded.
     pub(super) fn string(&self, key: &'static str) -> Option<Found<String>> {
         let (value, span) = self.value(key)?;
-        let DeValue::String(raw) = value else {
+        if !is_text(value) {
             return self.mistyped(key, &span, value, "a string", &format!("put it in quotes: `{key} = \"…\"`"));
-        };
-        self.expanded(raw, &span)
+        }
+        self.text(value, &span)
     }
 
     /// A list of strings, expanded. Entries with a fault are left out.
@@ -157,7 +192,7 @@ impl<'a> Section<'a> {
             return self.mistyped(key, &span, value, "a list of strings", &help);
         };
         let entries = list.iter().filter_map(|entry| match entry.get_ref() {
-            DeValue::String(raw) => self.expanded(raw, &entry.span()),
+            text if is_text(text) => self.text(text, &entry.span()),
             other => self.mistyped(key, &entry.span(), other, "a list of strings", &help),
         });
         Some(entries.collect())
@@ -175,7 +210,7 @@ impl<'a> Section<'a> {
         let number = match value {
             // What doesn't parse is negative or too large, so out of any range.
             DeValue::Integer(number) => u64::from_str_radix(number.as_str(), number.radix()).ok(),
-            DeValue::String(raw) if raw.contains("${") => match self.expanded(raw, &span)?.value.parse() {
+            text if is_inserted(text) => match self.text(text, &span)?.value.parse() {
                 Ok(number) => Some(number),
                 Err(_) => return self.misread(key, &span, "a whole number", &help),
             },
@@ -190,7 +225,7 @@ impl<'a> Section<'a> {
         let (value, span) = self.value(key)?;
         match value {
             DeValue::Boolean(value) => Some(*value),
-            DeValue::String(raw) if raw.contains("${") => match self.expanded(raw, &span)?.value.as_str() {
+            text if is_inserted(text) => match self.text(text, &span)?.value.as_str() {
                 "true" => Some(true),
                 "false" => Some(false),
                 _ => self.misread(key, &span, "`true` or `false`", &help),
@@ -205,7 +240,7 @@ impl<'a> Section<'a> {
         let (value, span) = self.value(key)?;
         let read = match value {
             DeValue::Integer(_) => Err(Unreadable::NoUnit),
-            DeValue::String(raw) => units::duration(&self.expanded(raw, &span)?.value),
+            text if is_text(text) => units::duration(&self.text(text, &span)?.value),
             other => return self.mistyped(key, &span, other, "a duration", &help),
         };
         match read {
@@ -235,7 +270,10 @@ impl<'a> Section<'a> {
                 let bytes = u64::from_str_radix(number.as_str(), number.radix());
                 (bytes.map_err(|_| Unreadable::TooLarge), number.to_string())
             }
-            DeValue::String(raw) => (units::size(&self.expanded(raw, &span)?.value), raw.to_string()),
+            text if is_text(text) => {
+                let found = self.text(text, &span)?;
+                (units::size(&found.value), found.raw)
+            }
             other => return self.mistyped(key, &span, other, "a size", &help),
         };
         let bytes = match read {
@@ -245,6 +283,38 @@ impl<'a> Section<'a> {
         };
         let value = self.bounded(key, &span, bytes, &range, |bytes| show_size(*bytes))?;
         Some(Found { value, raw, span })
+    }
+
+    /// What `{ secret = "…" }` refers to, where the key's value is such a table; its value
+    /// isn't looked at.
+    pub(super) fn reference(&self, key: &'static str) -> Option<SecretRef> {
+        let (value, span) = self.value(key)?;
+        if is_secret(value) { self.referred(value, &span) } else { None }
+    }
+
+    /// Whether the key's value refers to a secret.
+    pub(super) fn is_reference(&self, key: &str) -> bool {
+        self.table.get(key).is_some_and(|value| is_secret(value.get_ref()))
+    }
+
+    /// Whether the key's value is a string.
+    pub(super) fn is_string(&self, key: &str) -> bool {
+        matches!(self.table.get(key).map(Spanned::get_ref), Some(DeValue::String(_)))
+    }
+
+    /// Takes note of a secret; false where there is one of that name.
+    pub(super) fn define(&self, secret: Secret) -> bool {
+        let mut defined = self.document.defined.borrow_mut();
+        let fresh = !defined.contains_key(&secret.name);
+        if fresh {
+            defined.insert(secret.name.clone(), secret);
+        }
+        fresh
+    }
+
+    /// Whether there is a `[[secret]]` called `name`.
+    pub(super) fn is_defined(&self, name: &str) -> bool {
+        self.document.defined.borrow().contains_key(name)
     }
 
     /// A path; a relative one stands below the file's folder.
@@ -378,6 +448,61 @@ impl<'a> Section<'a> {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
+    /// The text of a string, or of the secret that is meant.
+    fn text(&self, value: &'a DeValue<'a>, span: &Range<usize>) -> Option<Found<String>> {
+        if let DeValue::String(raw) = value {
+            return self.expanded(raw, span);
+        }
+        let SecretRef { name, field } = self.referred(value, span)?;
+        let raw = match &field {
+            Some(field) => format!("{{ secret = \"{name}\", field = \"{field}\" }}"),
+            None => format!("{{ secret = \"{name}\" }}"),
+        };
+        match (self.document.secrets)(&name, field.as_deref()) {
+            None => {
+                self.document.wanted.borrow_mut().insert(name);
+                None
+            }
+            Some(Ok(value)) => Some(Found { value: value.expose().to_owned(), raw, span: span.clone() }),
+            Some(Err(words)) => {
+                let help = "name a field that it has, or leave `field` out for the whole of it";
+                self.fault(Fault::new(format!("the secret {} {words}", quoted(&name)), help).at(span, "from here"));
+                None
+            }
+        }
+    }
+
+    /// The secret and field that a table `{ secret = "…" }` names.
+    fn referred(&self, value: &'a DeValue<'a>, span: &Range<usize>) -> Option<SecretRef> {
+        let DeValue::Table(table) = value else { return None };
+        let section = self.below("secret", table, span.clone(), false);
+        // Not `string`: a secret's name doesn't come out of a secret.
+        let plain = |key: &'static str| {
+            section.asked.borrow_mut().insert(key);
+            let value = table.get(key)?;
+            match value.get_ref() {
+                DeValue::String(raw) => section.expanded(raw, &value.span()),
+                other => section.mistyped(key, &value.span(), other, "a string", "put it in quotes"),
+            }
+        };
+        let (name, field) = (plain("secret"), plain("field"));
+        section.finish();
+        let name = name?;
+        if !self.is_defined(&name.value) {
+            let defined = self.document.defined.borrow();
+            let help = match nearest(&name.raw, defined.keys().map(String::as_str)) {
+                Some(meant) => format!("did you mean `{meant}`?"),
+                None => "add a `[[secret]]` with that `name` and a `source`".into(),
+            };
+            self.fault(
+                Fault::new(format!("there is no `[[secret]]` {}", quoted(&name.raw)), help)
+                    .at(&name.span, "not defined"),
+            );
+            return None;
+        }
+        Some(SecretRef { name: name.value, field: field.map(|field| field.value) })
+    }
+
     fn expanded(&self, raw: &str, span: &Range<usize>) -> Option<Found<String>> {
         match expand::expand(raw, self.document.base, self.document.environment) {
             Ok(value) => Some(Found { value, raw: raw.to_owned(), span: span.clone() }),
@@ -427,4 +552,19 @@ impl<'a> Section<'a> {
         self.fault(Fault::new(title, format!("write {least} to {most}")).at(span, "out of range"));
         None
     }
+}
+
+/// Whether it is `{ secret = "…" }`.
+fn is_secret(value: &DeValue<'_>) -> bool {
+    matches!(value, DeValue::Table(table) if table.contains_key("secret"))
+}
+
+/// Whether it gives text: a string, or a secret's value.
+fn is_text(value: &DeValue<'_>) -> bool {
+    matches!(value, DeValue::String(_)) || is_secret(value)
+}
+
+/// Whether it gives text that comes from elsewhere.
+fn is_inserted(value: &DeValue<'_>) -> bool {
+    matches!(value, DeValue::String(raw) if raw.contains("${")) || is_secret(value)
 }

@@ -21,11 +21,13 @@ mod kms;
 mod read;
 mod report;
 mod routes;
+mod secrets;
 #[cfg(test)]
 mod tests;
 mod tls;
 mod units;
 
+pub use document::Values;
 pub use kms::is_key_arn;
 pub use report::{Fault, Faults};
 
@@ -40,6 +42,8 @@ pub struct Config {
     pub classes: Vec<Class>,
     /// Which request goes where; the longest matching path wins, then the first written.
     pub routes: Vec<Route>,
+    /// What lies elsewhere under names, and is followed.
+    pub secrets: Vec<Secret>,
     /// Who may call.
     pub identity: Identity,
     /// What bounds everything.
@@ -79,11 +83,20 @@ pub struct Tls {
     /// One `source` for each table of `tls`: at least one, the default first; the others
     /// are chosen by the name a client asks for.
     pub certificates: Vec<CertificateSource>,
-    /// `ticket_secret`, in the first table: the file of the secret that session tickets
-    /// come out of, the same for every replica. One of each process's own when absent.
-    pub ticket_secret: Option<PathBuf>,
+    /// `ticket_secret`, in the first table: the secret that session tickets come out of,
+    /// the same for every replica. One of each process's own when absent.
+    pub ticket_secret: Option<TicketSecret>,
     /// `policy`, in the first table: the versions and suites taken. Default `tls13`.
     pub policy: TlsPolicy,
+}
+
+/// Where session tickets get their keys from.
+#[derive(Clone, Debug)]
+pub enum TicketSecret {
+    /// A file of random bytes, read at start.
+    File(PathBuf),
+    /// A secret that is followed.
+    Secret(SecretRef),
 }
 
 /// Where a certificate comes from.
@@ -97,6 +110,13 @@ pub enum CertificateSource {
         key: PathBuf,
         /// `refresh`: how often they are looked at. Default 10 s.
         refresh: Duration,
+    },
+    /// A secret: a PEM bundle, or a JSON object with chain and key in fields.
+    Secret {
+        /// `name`: a `[[secret]]`, or else a name or an ARN of AWS Secrets Manager.
+        name: String,
+        /// `cert` and `key`: the fields of chain and key; one bundle when absent.
+        fields: Option<(String, String)>,
     },
     /// AWS Certificate Manager.
     Acm {
@@ -118,6 +138,81 @@ pub enum TlsPolicy {
     Tls12,
     /// A load balancer's `ELBSecurityPolicy-TLS13-1-2-Res-…`: of 1.2 AES-GCM alone.
     Tls12Gcm,
+}
+
+/// `[[secret]]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Secret {
+    /// `name`: what the rest of the file, metrics and logs call it.
+    pub name: String,
+    /// `source`
+    pub source: SecretSource,
+    /// `refresh`: about how often it is looked at. Default 5 minutes, and 10 s of a file.
+    pub refresh: Duration,
+    /// `region`: that of the service; that of its ARN, of `[keys]` or of the environment when absent.
+    pub region: Option<String>,
+}
+
+/// Where a secret comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretSource {
+    /// `secrets_manager`: a name or an ARN of AWS Secrets Manager.
+    Manager(String),
+    /// `parameter`: a `SecureString` of SSM Parameter Store.
+    Parameter(String),
+    /// `file`: its content, without the last line feed.
+    File(PathBuf),
+    /// `env`: a variable of the environment.
+    Env(String),
+}
+
+/// `{ secret = "name", field = "…" }`: a secret that is followed while we serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretRef {
+    /// A name in [`Config::secrets`].
+    pub name: String,
+    /// A field of its JSON object; the whole of it when absent.
+    pub field: Option<String>,
+}
+
+/// What became of a text.
+#[derive(Debug)]
+pub enum Parsed {
+    /// All is there.
+    Whole(Box<Config>),
+    /// These secrets have to be fetched first: values of the text come out of them.
+    Wanting(Vec<Secret>),
+}
+
+/// The text of a configuration, and where it stands.
+#[derive(Clone)]
+pub struct Text {
+    content: String,
+    origin: String,
+    base: PathBuf,
+}
+
+impl Text {
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    /// One fault, that it can't be read.
+    pub fn read(path: &Path) -> Result<Self, Faults> {
+        read::text(path)
+    }
+
+    /// `text`, which `origin` names in faults, and below whose `base` relative paths stand.
+    pub fn new(text: &str, origin: &str, base: &Path) -> Self {
+        Self { content: text.to_owned(), origin: origin.to_owned(), base: base.to_owned() }
+    }
+
+    /// Reads and checks it, with `values` of secrets.
+    ///
+    /// # Errors
+    /// Every fault in one go, each with its line and a mend.
+    pub fn parse(&self, values: Values<'_>) -> Result<Parsed, Faults> {
+        read::parse_in(self, &expand::process, values)
+    }
 }
 
 /// `[keys]`
@@ -419,12 +514,12 @@ pub enum LogObjectKeys {
 }
 
 impl Config {
-    /// Reads and checks the file at `path`.
+    /// Reads and checks the file at `path`, none of whose values comes out of a secret.
     ///
     /// # Errors
     /// Every fault in one go, each with its line and a mend.
     pub fn load(path: &Path) -> Result<Self, Faults> {
-        read::load(path)
+        read::whole(&Text::read(path)?, &expand::process)
     }
 
     /// Reads and checks `text`; `origin` names it in faults, and relative paths
@@ -433,7 +528,7 @@ impl Config {
     /// # Errors
     /// As [`Config::load`].
     pub fn parse(text: &str, origin: &str, base: &Path) -> Result<Self, Faults> {
-        read::parse(text, origin, base)
+        read::whole(&Text::new(text, origin, base), &expand::process)
     }
 
     /// The class called `name`.

@@ -8,11 +8,11 @@ use tracing_subscriber::EnvFilter;
 
 use super::{
     Admin, Config, Faults, Identity, KeyCache, KeyProvider, Keys, Limits, Listener, Log, LogFormat, LogObjectKeys,
-    classes,
+    Parsed, Text, Values, classes,
     document::{Document, Found, Section},
-    expand::{self, Environment},
-    report::{Fault, nearest, quoted},
-    routes, tls,
+    expand::Environment,
+    report::{Fault, listed, nearest, quoted},
+    routes, secrets, tls,
 };
 
 const KIB: u64 = 1 << 10;
@@ -26,8 +26,8 @@ const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// Reads and checks the file at `path`.
-pub(super) fn load(path: &Path) -> Result<Config, Faults> {
+/// Reads the file at `path`.
+pub(super) fn text(path: &Path) -> Result<Text, Faults> {
     let origin = path.display().to_string();
     let refused = |title: String, help: String| Faults::new(&origin, "", vec![Fault::new(title, help)]);
     let bytes = fs::read(path).map_err(|error| match error.kind() {
@@ -53,31 +53,49 @@ pub(super) fn load(path: &Path) -> Result<Config, Faults> {
             "save it as UTF-8 text".into(),
         )
     })?;
-    parse(&text, &origin, path.parent().unwrap_or(Path::new("")))
+    Ok(Text::new(&text, &origin, path.parent().unwrap_or(Path::new(""))))
 }
 
-/// Reads and checks `text`.
-pub(super) fn parse(text: &str, origin: &str, base: &Path) -> Result<Config, Faults> {
-    parse_in(text, origin, base, &expand::process)
-}
-
-/// As [`parse`], with the environment given.
-pub(super) fn parse_in(text: &str, origin: &str, base: &Path, environment: Environment<'_>) -> Result<Config, Faults> {
-    let document = Document::new(base, environment);
+/// Reads and checks a text with the environment and the secrets given.
+pub(super) fn parse_in(text: &Text, environment: Environment<'_>, values: Values<'_>) -> Result<Parsed, Faults> {
+    let Text { content: text, origin, base } = text;
+    let document = Document::new(base, environment, values);
     let faults = match table(text) {
         Err(faults) => faults,
-        Ok(table) => match config(&document.root(&table), &document) {
-            Some(config) if document.is_clean() => return Ok(config),
-            _ => document.into_faults(),
-        },
+        Ok(table) => {
+            let config = config(&document.root(&table), &document);
+            let wanted = document.wanted();
+            match config {
+                _ if !document.is_clean() => document.into_faults(),
+                Some(config) if wanted.is_empty() => return Ok(Parsed::Whole(Box::new(config))),
+                // What else is wrong shows once they are there.
+                _ => {
+                    let secrets = document.defined().into_iter().filter(|secret| wanted.contains(&secret.name));
+                    return Ok(Parsed::Wanting(secrets.collect()));
+                }
+            }
+        }
     };
     Err(Faults::new(origin, text, faults))
+}
+
+/// As [`parse_in`], of a text that can do without secrets.
+pub(super) fn whole(text: &Text, environment: Environment<'_>) -> Result<Config, Faults> {
+    match parse_in(text, environment, &|_, _| None)? {
+        Parsed::Whole(config) => Ok(*config),
+        Parsed::Wanting(secrets) => {
+            let names: Vec<_> = secrets.iter().map(|secret| secret.name.as_str()).collect();
+            let title = format!("values come out of secrets here: {}", listed(names.into_iter()));
+            let fault = Fault::new(title, "write them in plain where nothing can be fetched");
+            Err(Faults::new(&text.origin, &text.content, vec![fault]))
+        }
+    }
 }
 
 /// Every key that the reader asked `text` for, dotted: what the example must mention.
 #[cfg(test)]
 pub(super) fn known_keys(text: &str) -> std::collections::BTreeSet<String> {
-    let document = Document::new(Path::new(""), &expand::process);
+    let document = Document::new(Path::new(""), &super::expand::process, &|_, _| None);
     if let Ok(table) = table(text) {
         config(&document.root(&table), &document);
     }
@@ -109,6 +127,7 @@ pub(super) fn table(text: &str) -> Result<DeTable<'_>, Vec<Fault>> {
 }
 
 fn config(root: &Section<'_>, document: &Document<'_>) -> Option<Config> {
+    secrets::read(root.sections("secret"));
     let (binds, listeners): (Vec<_>, Vec<_>) = root.sections("listener").iter().map(listener).unzip();
     let keys = root.section("keys").map(|section| keys(&section));
     let provider = keys.as_ref().and_then(Option::as_ref).map(|keys| &keys.provider);
@@ -121,6 +140,9 @@ fn config(root: &Section<'_>, document: &Document<'_>) -> Option<Config> {
     let (admin_bind, admin) = root.section("admin").map_or((None, Admin::default()), |section| admin(&section));
     let log = root.section("log").map(|section| log(&section)).unwrap_or_default();
     root.finish();
+    if let Some(KeyProvider::Kms { region, .. }) = provider {
+        document.set_region(region.as_deref());
+    }
 
     if !root.has("listener") {
         let help = "add a `[[listener]]` with `bind` and `tls`; `config/sealward.toml` in the source shows one";
@@ -154,6 +176,7 @@ fn config(root: &Section<'_>, document: &Document<'_>) -> Option<Config> {
         keys,
         classes: classes.finished()?,
         routes: routes.finished()?,
+        secrets: document.defined(),
         identity,
         limits,
         admin,

@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use super::{
-    CertificateSource, Fault, Tls, TlsPolicy,
+    CertificateSource, Fault, Secret, TicketSecret, Tls, TlsPolicy,
     document::{Found, Section},
+    report::listed,
 };
 
 const TICK: Duration = Duration::from_millis(1);
 const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// What a certificate may come from.
+const SOURCES: [&str; 3] = ["files", "acm", "secret"];
 
 /// Names of policies that can be honoured to the letter.
 const POLICIES: &[(&str, TlsPolicy)] = &[
@@ -25,7 +29,11 @@ pub(super) fn read(tables: Vec<Section<'_>>) -> Option<Tls> {
     let mut tables = tables.into_iter();
     let first = tables.next()?;
     let policy = policy(&first);
-    let ticket_secret = first.path("ticket_secret").map(|path| path.value);
+    let ticket_secret = if first.is_reference("ticket_secret") {
+        first.reference("ticket_secret").map(TicketSecret::Secret)
+    } else {
+        first.path("ticket_secret").map(|path| TicketSecret::File(path.value))
+    };
     let mut certificates = vec![certificate(&first)];
     first.finish();
     for further in tables {
@@ -70,29 +78,43 @@ fn mend(name: &str) -> String {
 fn certificate(section: &Section<'_>) -> Option<CertificateSource> {
     section.require("source", "{ files = { cert = \"cert.pem\", key = \"key.pem\" } }");
     let source = section.section("source")?;
-    for other in ["secret", "acme"] {
-        let title = format!("this build takes certificates from files and ACM, not from `{other}`");
-        source.refuse(other, &title, "write `files = { cert = \"cert.pem\", key = \"key.pem\" }`");
-    }
-    let files = source.section("files").map(|files| certificate_files(&files));
-    let acm = source.section("acm").map(|acm| certificate_of_acm(&acm));
+    let files = source.section("files").and_then(|files| certificate_files(&files));
+    let acm = source.section("acm").and_then(|acm| certificate_of_acm(&acm));
+    let secret = certificate_of_secret(&source);
     source.finish();
-    match (files, acm) {
-        (Some(files), None) => files,
-        (None, Some(acm)) => acm,
-        (Some(_), Some(_)) => {
-            let fault = Fault::new("a certificate has one source", "leave one of `files` and `acm` out");
-            source.own_fault(fault, "two are named here");
-            None
-        }
-        (None, None) => {
-            // One that isn't a table has its own fault.
-            if !source.has("files") && !source.has("acm") {
-                source.require("files", "{ cert = \"cert.pem\", key = \"key.pem\" }");
-            }
-            None
-        }
+    let written = SOURCES.iter().filter(|key| source.has(key)).count();
+    if written > 1 {
+        let fault = Fault::new("a certificate has one source", format!("leave all but one of {} out", listed(SOURCES)));
+        source.own_fault(fault, "more than one is named here");
+        return None;
     }
+    if written == 0 {
+        source.require("files", "{ cert = \"cert.pem\", key = \"key.pem\" }");
+    }
+    files.or(acm).or(secret)
+}
+
+/// `secret = { name = "…" }`, or the name alone.
+fn certificate_of_secret(source: &Section<'_>) -> Option<CertificateSource> {
+    let (name, fields) = if source.is_string("secret") {
+        (source.string("secret"), None)
+    } else {
+        let section = source.section("secret")?;
+        section.require("name", "\"edge-certificate\"");
+        let name = section.string("name");
+        let fields = (section.string("cert"), section.string("key"));
+        for (there, key, example) in [(&fields.0, "key", "\"private_key\""), (&fields.1, "cert", "\"certificate\"")] {
+            if there.is_some() {
+                section.require(key, example);
+            }
+        }
+        section.finish();
+        (name, fields.0.zip(fields.1).map(|(cert, key)| (cert.value, key.value)))
+    };
+    let name = name?.value;
+    // One that isn't defined is AWS Secrets Manager's own.
+    source.define(Secret::of_manager(&name));
+    Some(CertificateSource::Secret { name, fields })
 }
 
 fn certificate_of_acm(section: &Section<'_>) -> Option<CertificateSource> {

@@ -90,8 +90,8 @@ impl Source for Acm {
         Ok(Look::New(proved))
     }
 
-    fn pause(&self) -> Duration {
-        jittered(self.refresh)
+    async fn due(&mut self) {
+        tokio::time::sleep(jittered(self.refresh)).await;
     }
 }
 

@@ -86,8 +86,8 @@ impl Source for Files {
         }
     }
 
-    fn pause(&self) -> Duration {
-        self.refresh
+    async fn due(&mut self) {
+        tokio::time::sleep(self.refresh).await;
     }
 }
 

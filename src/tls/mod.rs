@@ -18,6 +18,7 @@ use self::tickets::SharedTickets;
 use crate::config::TlsPolicy;
 
 pub mod acm;
+pub mod bundle;
 pub mod dev;
 pub mod files;
 mod pkcs8;

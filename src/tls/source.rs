@@ -4,7 +4,7 @@
 //! over whole; [`Watch`] serves it from the next handshake on. On any failure the old
 //! one serves on, and log and metric say why, once for each fault.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -24,8 +24,8 @@ pub trait Source: Send + Sync {
     /// [`Refusal`]: what is there can't be had, or can't be served.
     async fn look(&mut self) -> Result<Look, Refusal>;
 
-    /// How long until the next look.
-    fn pause(&self) -> Duration;
+    /// Resolves when it is time for the next look.
+    async fn due(&mut self);
 }
 
 /// What a look came to.
@@ -82,7 +82,7 @@ impl Watch {
         let mut reloads = true;
         loop {
             tokio::select! {
-                () = tokio::time::sleep(self.source.pause()) => {}
+                () = self.source.due() => {}
                 changed = reload.changed(), if reloads => {
                     // Nobody is left to ask: the clock goes on alone.
                     reloads = changed.is_ok();
