@@ -145,6 +145,12 @@ families! {
     /// `sealward_certificate_loads_total{name,outcome}`
     certificate_loads: IntCounterVec = "sealward_certificate_loads_total",
         "Changed certificates that were published or refused.", ["name", "outcome"];
+    /// `sealward_client_trust_loads_total{listener,outcome}`
+    client_trust_loads: IntCounterVec = "sealward_client_trust_loads_total",
+        "Changed trust bundles and revocation lists of clients that were published or refused.", ["listener", "outcome"];
+    /// `sealward_client_revocation_expiry_timestamp_seconds{listener}`
+    client_revocation_expiry: IntGaugeVec = "sealward_client_revocation_expiry_timestamp_seconds",
+        "When the first of the revocation lists is due to be replaced.", ["listener"];
     /// `sealward_secret_version_timestamp_seconds{secret}`
     secret_version: IntGaugeVec = "sealward_secret_version_timestamp_seconds",
         "When the version of the secret that is in use came to be.", ["secret"];

@@ -6,9 +6,9 @@ use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
-mod certificates;
 mod classes;
 mod health;
+mod listeners;
 mod proving;
 mod rework;
 mod secrets;
@@ -17,6 +17,8 @@ pub use classes::{Classes, keys_of};
 pub use proving::prove;
 pub use rework::{Alone, Whence, origin};
 pub use secrets::{Configuration, Unreadable};
+
+use listeners::{Keeper, Listeners};
 
 use crate::{
     budget::Budget,
@@ -27,12 +29,10 @@ use crate::{
     objects::{Bounds, Slots},
     proof::Proof,
     server::{
-        Drained, Front, Server, Stop,
+        Drained, Server, Stop,
         admin::{Admin, Readiness},
         drain::reached,
-        proxied::Balancers,
     },
-    tls::{self, Certificates},
 };
 
 /// How often keys past their time are forgotten.
@@ -47,10 +47,8 @@ pub struct App {
     admin: Admin,
     gateway: Gateway,
     classes: Classes,
-    watches: Vec<tls::source::Watch>,
     held: secrets::Held,
-    /// What keeps session tickets true to a secret.
-    follows: Vec<tls::tickets::Follow>,
+    keepers: Vec<Keeper>,
     readiness: watch::Sender<Readiness>,
     uploads: Slots,
     budget: Budget,
@@ -107,32 +105,7 @@ impl App {
         let gateway = Gateway::new(&config, &classes, tokens, metrics.clone())
             .map_err(|class| StartError::new("routes", format!("there is no class `{class}`")))?;
 
-        let mut fronts = Vec::new();
-        let mut watches = Vec::new();
-        let mut follows = Vec::new();
-        for listener in &config.listeners {
-            let mut slots = Vec::new();
-            for (at, source) in listener.tls.certificates.iter().enumerate() {
-                let name = listener.certificate(at);
-                let source = certificates::source(source, &held).await?;
-                let (slot, watch) = tls::source::open(&name, source, metrics.clone())
-                    .await
-                    .map_err(StartError::of(&format!("the certificate of listener {name}")))?;
-                slots.push(slot);
-                watches.push(watch);
-            }
-            let tickets = match &listener.tls.ticket_secret {
-                None => None,
-                Some(secret) => {
-                    let (tickets, follow) = held.tickets(secret)?;
-                    follows.extend(follow);
-                    Some(tickets)
-                }
-            };
-            let tls = tls::server_config(Certificates::new(slots), listener.tls.policy, tickets);
-            let balancers = listener.balancers.clone().map(Balancers::new);
-            fronts.push(Front { bind: listener.bind, tls: tls.map_err(StartError::of("tls"))?, balancers });
-        }
+        let Listeners { fronts, keepers } = listeners::build(&config.listeners, &held).await?;
         let (readiness, ready) = watch::channel(Readiness::Ready { degraded: vec![] });
         let server =
             Server::bind(fronts, config.limits.clone(), metrics.clone()).map_err(StartError::of("listener"))?;
@@ -155,9 +128,8 @@ impl App {
             admin,
             gateway,
             classes,
-            watches,
             held,
-            follows,
+            keepers,
             readiness,
             uploads,
             budget,
@@ -184,9 +156,8 @@ impl App {
             admin,
             gateway,
             classes,
-            watches,
             held,
-            follows,
+            keepers,
             readiness,
             uploads,
             budget,
@@ -194,11 +165,8 @@ impl App {
             key_check,
         } = self;
         let mut background = tokio::task::JoinSet::new();
-        for certificate in watches {
-            background.spawn(certificate.run(reload.clone()));
-        }
-        for follow in follows {
-            background.spawn(follow);
+        for keep in keepers {
+            background.spawn(keep(reload.clone()));
         }
         held.watch(&reload, &mut background);
         background.spawn(async move { match admin.serve().await {} });

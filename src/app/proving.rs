@@ -3,7 +3,7 @@
 
 use std::net::TcpListener;
 
-use super::{Configuration, certificates, classes, secrets::Held, tokens};
+use super::{Configuration, classes, listeners, secrets::Held, tokens};
 use crate::{
     budget::Budget,
     config::{CertificateSource, Listener},
@@ -59,19 +59,35 @@ async fn listener(listener: &Listener, held: &Held) -> Vec<Proof> {
     for (at, source) in listener.tls.certificates.iter().enumerate() {
         proofs.push(certificate(source, held).await.of(format!("listener {}", listener.certificate(at))));
     }
+    let of = format!("listener {}", listener.bind);
+    if let Some(config) = &listener.tls.client_auth {
+        let what = "know its clients' authorities";
+        let proof = match tls::clients::open(&of, config, held.metrics.clone()) {
+            Ok(_) => Proof::ok(what, format!("{} revocation lists", config.revocation.len())),
+            Err(untrusted) => Proof::fail(what, untrusted),
+        };
+        proofs.push(proof.of(&of));
+    }
+    if let Some(secret) = &listener.tls.ticket_secret {
+        let what = "have its tickets' secret";
+        proofs.push(match held.tickets(secret) {
+            Ok(_) => Proof::ok(what, "").of(&of),
+            Err(error) => Proof::fail(what, error.what).of(&of),
+        });
+    }
     // Any free port: the real one may be in use by the server that this
     // configuration is to replace.
     let address = match TcpListener::bind((listener.bind.ip(), 0)) {
         Ok(_) => Proof::ok("have its address", listener.bind.ip()),
         Err(error) => Proof::fail("have its address", format!("{}: {error}", listener.bind.ip())),
     };
-    proofs.push(address.of(format!("listener {}", listener.bind)));
+    proofs.push(address.of(of));
     proofs
 }
 
 async fn certificate(source: &CertificateSource, held: &Held) -> Proof {
     let what = "serve its certificate";
-    let mut source = match certificates::source(source, held).await {
+    let mut source = match listeners::source(source, held).await {
         Ok(source) => source,
         Err(error) => return Proof::fail(what, error.what),
     };

@@ -328,6 +328,15 @@ impl<'a> Section<'a> {
         Some(Found { value: self.document.base.join(value), raw, span })
     }
 
+    /// A list of paths, or one.
+    pub(super) fn paths(&self, key: &'static str) -> Option<Vec<PathBuf>> {
+        if self.is_string(key) {
+            return self.path(key).map(|path| vec![path.value]);
+        }
+        let paths = self.strings(key)?;
+        Some(paths.into_iter().map(|path| self.document.base.join(path.value)).collect())
+    }
+
     /// An IP address and a port.
     pub(super) fn address(&self, key: &'static str) -> Option<Found<SocketAddr>> {
         let Found { value, raw, span } = self.string(key)?;

@@ -15,6 +15,7 @@ use std::{
 use ipnet::IpNet;
 
 mod classes;
+mod clients;
 mod document;
 mod expand;
 mod kms;
@@ -86,8 +87,39 @@ pub struct Tls {
     /// `ticket_secret`, in the first table: the secret that session tickets come out of,
     /// the same for every replica. One of each process's own when absent.
     pub ticket_secret: Option<TicketSecret>,
+    /// `client_auth` and what belongs to it, in the first table; nobody is asked for a
+    /// certificate when absent.
+    pub client_auth: Option<ClientAuth>,
     /// `policy`, in the first table: the versions and suites taken. Default `tls13`.
     pub policy: TlsPolicy,
+}
+
+/// Which clients' certificates are taken, and what becomes of them.
+#[derive(Clone, Debug)]
+pub struct ClientAuth {
+    /// `client_auth`
+    pub mode: ClientMode,
+    /// `client_trust`: the PEM file of the authorities that clients' certificates come
+    /// from; none where they are handed on.
+    pub trust: Option<PathBuf>,
+    /// `client_revocation`: files of revocation lists. With any, every issuer below the
+    /// trusted ones needs one.
+    pub revocation: Vec<PathBuf>,
+    /// `client_revocation_expiry = "enforce"`: whether a list past its next update admits nobody.
+    pub revocation_expiry: bool,
+    /// `client_refresh`: how often the files are looked at. Default 10 s.
+    pub refresh: Duration,
+}
+
+/// What is asked of clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientMode {
+    /// `request`: one that is sent must be good; none need be.
+    Request,
+    /// `require`: a good one.
+    Require,
+    /// `passthrough`: one that is sent is handed on, and not judged.
+    PassThrough,
 }
 
 /// Where session tickets get their keys from.
@@ -409,6 +441,36 @@ pub enum Action {
 pub struct Identity {
     /// `tokens`: the file that `sealward token` writes. Needed unless every route is public.
     pub tokens: Option<PathBuf>,
+    /// `[[identity.mtls]]`: callers by their certificates; the first that fits.
+    pub certified: Vec<Certified>,
+}
+
+/// `[[identity.mtls]]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certified {
+    /// `name`: what the log calls the caller.
+    pub name: String,
+    /// Which certificates are theirs.
+    pub bears: Bears,
+    /// `listener`: on this address alone; on any when absent.
+    pub listener: Option<SocketAddr>,
+    /// `classes`: every one when empty.
+    pub classes: BTreeSet<String>,
+    /// `actions`: of read, write, delete, list and share; every one when empty.
+    pub actions: BTreeSet<String>,
+}
+
+/// What a certificate must bear.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bears {
+    /// `san`: this subject alternative name, a DNS name, URI or mail address.
+    Name(String),
+    /// `subject`: these attributes, each once, such as (`CN`, `imaging`).
+    Subject(Vec<(String, String)>),
+    /// `fingerprint`: SHA-256 of the certificate, in lower-case hexadecimal.
+    Fingerprint(String),
+    /// `any = true`: nothing more than that it is trusted.
+    Anything,
 }
 
 /// `[limits]`

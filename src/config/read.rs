@@ -8,7 +8,9 @@ use tracing_subscriber::EnvFilter;
 
 use super::{
     Admin, Config, Faults, Identity, KeyCache, KeyProvider, Keys, Limits, Listener, Log, LogFormat, LogObjectKeys,
-    Parsed, Text, Values, classes,
+    Parsed, Text, Values,
+    classes::{self, Classes},
+    clients,
     document::{Document, Found, Section},
     expand::Environment,
     report::{Fault, listed, nearest, quoted},
@@ -134,8 +136,8 @@ fn config(root: &Section<'_>, document: &Document<'_>) -> Option<Config> {
     let classes = classes::read(root.sections("class"), provider);
     let routes = routes::read(root.sections("route"), &classes);
     let identity = root.section("identity");
-    let tokens_named = identity.as_ref().is_some_and(|section| section.has("tokens"));
-    let identity = identity.map(|section| self::identity(&section)).unwrap_or_default();
+    let tokens_named = identity.as_ref().is_some_and(|section| section.has("tokens") || section.has("mtls"));
+    let identity = identity.map(|section| self::identity(&section, &classes)).unwrap_or_default();
     let limits = root.section("limits").map(|section| limits(&section)).unwrap_or_default();
     let (admin_bind, admin) = root.section("admin").map_or((None, Admin::default()), |section| admin(&section));
     let log = root.section("log").map(|section| log(&section)).unwrap_or_default();
@@ -166,7 +168,8 @@ fn config(root: &Section<'_>, document: &Document<'_>) -> Option<Config> {
         document.fault(Fault::new(title, help).at(&span, "nobody could use this route"));
     }
 
-    let listeners = listeners.into_iter().collect::<Option<_>>()?;
+    let listeners: Vec<Listener> = listeners.into_iter().collect::<Option<_>>()?;
+    clients::trusts_differ(&listeners, &identity, |fault| document.fault(fault));
     let keys = match keys {
         Some(keys) => Some(keys?),
         None => None,
@@ -268,10 +271,11 @@ fn cache(section: &Section<'_>) -> KeyCache {
     }
 }
 
-fn identity(section: &Section<'_>) -> Identity {
+fn identity(section: &Section<'_>, classes: &Classes) -> Identity {
     let tokens = section.path("tokens").map(|tokens| tokens.value);
+    let certified = clients::certified(section.sections("mtls"), classes);
     section.finish();
-    Identity { tokens }
+    Identity { tokens, certified }
 }
 
 fn limits(section: &Section<'_>) -> Limits {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    CertificateSource, Fault, Secret, TicketSecret, Tls, TlsPolicy,
+    CertificateSource, Fault, Secret, TicketSecret, Tls, TlsPolicy, clients,
     document::{Found, Section},
     report::listed,
 };
@@ -34,17 +34,22 @@ pub(super) fn read(tables: Vec<Section<'_>>) -> Option<Tls> {
     } else {
         first.path("ticket_secret").map(|path| TicketSecret::File(path.value))
     };
+    let client_auth = clients::read(&first);
+    if client_auth.is_some() {
+        let title = "no session is resumed where clients have certificates: a ticket would outlive a revocation";
+        first.refuse("ticket_secret", title, "leave `ticket_secret` out");
+    }
     let mut certificates = vec![certificate(&first)];
     first.finish();
     for further in tables {
-        for key in ["policy", "ticket_secret"] {
+        for key in ["policy", "ticket_secret", "client_auth"] {
             let title = format!("`{key}` holds for the whole listener");
             further.refuse(key, &title, "write it in the first table of `tls` alone");
         }
         certificates.push(certificate(&further));
         further.finish();
     }
-    Some(Tls { certificates: certificates.into_iter().collect::<Option<_>>()?, ticket_secret, policy })
+    Some(Tls { certificates: certificates.into_iter().collect::<Option<_>>()?, ticket_secret, client_auth, policy })
 }
 
 fn policy(section: &Section<'_>) -> TlsPolicy {

@@ -54,6 +54,7 @@ pub struct Gateway(Arc<Inner>);
 struct Inner {
     routes: Routes,
     tokens: Option<Arc<dyn TokenStore>>,
+    certified: identity::Certificates,
     pace: Pace,
     object_keys: LogObjectKeys,
     metrics: Metrics,
@@ -73,6 +74,7 @@ impl Gateway {
         Ok(Self(Arc::new(Inner {
             routes: Routes::new(config, classes)?,
             tokens,
+            certified: identity::Certificates::new(config.identity.certified.clone()),
             pace: Pace { idle: config.limits.body_idle_timeout, min_rate: config.limits.min_body_rate },
             object_keys: config.log.object_keys,
             metrics,
@@ -125,6 +127,7 @@ impl Inner {
     }
 
     async fn handle(&self, request: Request<Arriving>, line: &mut Line) -> Result<Response<Body>, Fault> {
+        still_trusted(&request)?;
         let Matched { route, rest } = self.routes.find(&request)?;
         line.routed(&route.path, &route.objects.class().name, &rest);
         if let Some(expect) = request.headers().get(header::EXPECT)
@@ -158,19 +161,33 @@ impl Inner {
         if route.public {
             return Ok(Caller::anonymous());
         }
+        let authorization = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+        let linked = query.link()?;
+        // Who says a token, or follows a link, means that.
+        if authorization.is_none()
+            && linked.is_none()
+            && let Some(caller) = self.certified(request)
+        {
+            return Ok(caller);
+        }
         let tokens = self.tokens.as_deref().ok_or_else(|| {
-            Fault::new(Kind::Unauthorized, "a valid access token is needed").because("no [identity] tokens configured")
+            Fault::new(Kind::Unauthorized, "a valid client certificate is needed")
+                .because("no [identity] tokens, and no [[identity.mtls]] that fits")
         })?;
-        match query.link()? {
+        match linked {
             Some(link) if matches!(*request.method(), Method::GET | Method::HEAD) => {
                 identity::follow(tokens, &link, &route.objects.class().name, rest).await
             }
             Some(_) => Err(Fault::new(Kind::Forbidden, "a link is for reading alone")),
-            None => {
-                let authorization = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
-                identity::authenticate(tokens, authorization).await
-            }
+            None => identity::authenticate(tokens, authorization).await,
         }
+    }
+
+    /// The caller whose certificate the connection came with.
+    fn certified(&self, request: &Request<Arriving>) -> Option<Caller> {
+        let connection = request.extensions().get::<Arc<Connection>>()?;
+        let client = connection.tls.as_ref()?.client.as_ref()?;
+        self.certified.caller(client, connection.local)
     }
 
     async fn object(
@@ -260,4 +277,17 @@ impl Inner {
 /// The connection a request came on, where the server said.
 fn connection(extensions: &http::Extensions) -> Option<&Arc<Connection>> {
     extensions.get::<Arc<Connection>>()
+}
+
+/// Whether the certificate that the connection came with would let it in today: one that
+/// was revoked, or whose time is over, ends it.
+fn still_trusted(request: &Request<Arriving>) -> Result<(), Fault> {
+    let Some(connection) = request.extensions().get::<Arc<Connection>>() else { return Ok(()) };
+    let client = connection.tls.as_ref().and_then(|tls| tls.client.as_ref());
+    if client.is_none_or(|client| client.holds()) {
+        return Ok(());
+    }
+    connection.close();
+    Err(Fault::new(Kind::Unauthorized, "your certificate is no longer trusted")
+        .because("revoked, expired, or its authority is gone"))
 }

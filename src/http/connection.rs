@@ -1,8 +1,10 @@
 //! What a request may know of the connection it came on.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use tokio::sync::Notify;
+
+use crate::tls::clients::Presented;
 
 /// One client connection. The server puts an `Arc` of it into the extensions of each request.
 #[derive(Debug)]
@@ -17,7 +19,7 @@ pub struct Connection {
 }
 
 /// What a TLS handshake settled. The names are rustls's own, so their number is bounded.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct TlsInfo {
     /// `1.2` or `1.3`.
     pub version: &'static str,
@@ -27,6 +29,8 @@ pub struct TlsInfo {
     pub group: &'static str,
     /// The server name the client asked for, if it did.
     pub sni: Option<String>,
+    /// The client's certificate, if it brought one.
+    pub client: Option<Arc<Presented>>,
 }
 
 impl Connection {

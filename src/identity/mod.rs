@@ -1,8 +1,7 @@
 //! Who is calling, and may they.
 //!
-//! A [`Caller`] comes out of a bearer token or a signed link today; later kinds
-//! (client certificates, JWT) join as further ways to one. Nothing is open
-//! unless its route says so.
+//! A [`Caller`] comes out of a bearer token, a signed link or a client's certificate.
+//! Nothing is open unless its route says so.
 
 use std::{
     collections::BTreeSet,
@@ -16,10 +15,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::fault::{Fault, Kind};
 
+mod certificate;
 mod file;
 mod link;
 mod token;
 
+pub use certificate::Certificates;
 pub use file::{TokenFile, TokenFileError};
 pub use link::{Link, MAX_LINK_AGE};
 pub use token::Token;
@@ -27,9 +28,9 @@ pub use token::Token;
 /// Who is calling.
 #[derive(Clone, Debug)]
 pub struct Caller {
-    /// The token's name, for the log; `anonymous` on public routes.
+    /// The token's or the certificate's name, for the log; `anonymous` on public routes.
     pub name: String,
-    /// The token's id; none on public routes.
+    /// The token's id; none on public routes, nor behind a certificate.
     pub token: Option<String>,
     grant: Grant,
 }
@@ -110,8 +111,8 @@ impl Caller {
         if self.may(action, class) {
             return Ok(());
         }
-        Err(Fault::new(Kind::Forbidden, format!("this token does not allow to {action} here"))
-            .because(format!("token `{}`, class `{class}`", self.name)))
+        Err(Fault::new(Kind::Forbidden, format!("you may not {action} here"))
+            .because(format!("caller `{}`, class `{class}`", self.name)))
     }
 }
 

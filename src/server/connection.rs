@@ -34,6 +34,7 @@ use crate::{
     config::Limits,
     http::{Connection, TlsInfo},
     metrics::Metrics,
+    tls::clients::Clients,
 };
 
 /// hyper's buffer for one HTTP/1 connection, bytes each way; a head's own limit is below it.
@@ -78,6 +79,8 @@ pub(super) struct Arrival {
     /// Whether the peer is a balancer, which says first whose connection it passes on.
     pub(super) balanced: bool,
     pub(super) tls: Arc<ServerConfig>,
+    /// Who decides about clients' certificates, where any are taken.
+    pub(super) clients: Option<Arc<Clients>>,
     pub(super) open: Open,
     pub(super) permit: OwnedSemaphorePermit,
 }
@@ -87,7 +90,7 @@ type Io = TokioIo<Watched<TlsStream<Encrypted>>>;
 
 /// Serves one connection to its end.
 pub(super) async fn run<S: Handler>(arrival: Arrival, service: S, shared: Arc<Shared>) {
-    let Arrival { socket, peer, balanced, tls, open, permit } = arrival;
+    let Arrival { socket, peer, balanced, tls, clients, open, permit } = arrival;
     let mut stop = shared.stop.clone();
     let Ok(local) = socket.local_addr() else { return };
     let stream = {
@@ -104,7 +107,8 @@ pub(super) async fn run<S: Handler>(arrival: Arrival, service: S, shared: Arc<Sh
 
     let session = stream.get_ref().1;
     let protocol = if session.alpn_protocol() == Some(b"h2") { Protocol::Http2 } else { Protocol::Http1 };
-    let info = TlsInfo { sni: session.server_name().map(str::to_owned), ..told(session) };
+    let client = clients.and_then(|clients| clients.presented(session.peer_certificates()));
+    let info = TlsInfo { sni: session.server_name().map(str::to_owned), client, ..told(session) };
     let connection = Arc::new(Connection::new(peer, local, Some(info)));
     let pulse = Pulse::new(protocol, &shared.limits);
     let io = TokioIo::new(Watched::new(stream, pulse.clone()));
@@ -282,7 +286,7 @@ async fn handshake(
         Ok(Err(error)) if ended_early(&error) => (None, "eof"),
         Ok(Err(error)) => {
             tracing::debug!(%error, "handshake failed");
-            (None, "failed")
+            (None, if of_a_client(&error) { "client_certificate" } else { "failed" })
         }
         Err(_) => (None, "timeout"),
     };
@@ -297,7 +301,13 @@ fn ended_early(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
 }
 
-/// What the handshake settled, but for the server name.
+/// Whether a client's certificate is what went wrong, or the lack of one.
+fn of_a_client(error: &io::Error) -> bool {
+    let error = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+    matches!(error, Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented))
+}
+
+/// What the handshake settled, but for the names of both sides.
 fn told(session: &rustls::ServerConnection) -> TlsInfo {
     let group = session.negotiated_key_exchange_group().and_then(|group| group.name().as_str());
     let suite = session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str());
@@ -310,6 +320,7 @@ fn told(session: &rustls::ServerConnection) -> TlsInfo {
         cipher: suite.unwrap_or("other"),
         group: group.unwrap_or("other"),
         sni: None,
+        client: None,
     }
 }
 

@@ -22,7 +22,7 @@ use self::{
     drain::{Tracker, reached},
     proxied::Balancers,
 };
-use crate::{config::Limits, http::Body, metrics::Metrics};
+use crate::{config::Limits, http::Body, metrics::Metrics, tls::clients::Clients};
 
 pub mod admin;
 mod connection;
@@ -70,6 +70,8 @@ pub struct Front {
     pub bind: SocketAddr,
     /// As [`crate::tls::server_config`] makes it.
     pub tls: Arc<ServerConfig>,
+    /// Who decides about clients' certificates, where any are taken.
+    pub clients: Option<Arc<Clients>>,
     /// Who passes connections on and says whose they are, if anybody does.
     pub balancers: Option<Balancers>,
 }
@@ -212,8 +214,9 @@ impl Acceptor {
             };
             nodelay(&socket);
             let balanced = self.front.balancers.as_ref().is_some_and(|balancers| balancers.has(peer));
-            let (tls, open) = (self.front.tls.clone(), self.tracker.open());
-            let arrival = Arrival { socket, peer, balanced, tls, open, permit };
+            let Front { tls, clients, .. } = &self.front;
+            let (tls, clients, open) = (tls.clone(), clients.clone(), self.tracker.open());
+            let arrival = Arrival { socket, peer, balanced, tls, clients, open, permit };
             tokio::spawn(connection::run(arrival, service.clone(), self.shared.clone()));
         }
     }

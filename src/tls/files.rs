@@ -107,7 +107,10 @@ type Digest = [u8; 32];
 
 impl Paths {
     fn read(&self) -> Result<Content, Refusal> {
-        Ok(Content { cert: read(&self.cert)?.to_vec(), key: read(&self.key)? })
+        let file = |path: &Path| {
+            read(path, MAX_FILE).map_err(|error| Refusal::of(path, Reason::Unreadable(error.to_string())))
+        };
+        Ok(Content { cert: file(&self.cert)?.to_vec(), key: file(&self.key)? })
     }
 }
 
@@ -121,7 +124,8 @@ impl Content {
     }
 }
 
-fn digest(parts: &[&[u8]]) -> Digest {
+/// SHA-256 of `parts`, each with its length.
+pub(super) fn digest(parts: &[&[u8]]) -> Digest {
     let mut context = Context::new(&SHA256);
     for part in parts {
         // Lengths too, so that moving bytes from one file to the other is a change.
@@ -133,13 +137,13 @@ fn digest(parts: &[&[u8]]) -> Digest {
     out
 }
 
-fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Refusal> {
-    let refusal = |error: io::Error| Refusal::of(path, Reason::Unreadable(error.to_string()));
-    let size = std::fs::metadata(path).map_err(refusal)?.len();
-    if size > MAX_FILE {
-        return Err(refusal(io::Error::other(format!("{size} bytes, more than {MAX_FILE}"))));
+/// All of the file at `path`, which has at most so many bytes.
+pub(super) fn read(path: &Path, most: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+    let size = std::fs::metadata(path)?.len();
+    if size > most {
+        return Err(io::Error::other(format!("{size} bytes, more than {most}")));
     }
-    std::fs::read(path).map(Zeroizing::new).map_err(refusal)
+    std::fs::read(path).map(Zeroizing::new)
 }
 
 #[cfg(test)]

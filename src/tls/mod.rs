@@ -14,11 +14,12 @@ use rustls::{
     server::NoServerSessionStorage,
 };
 
-use self::tickets::SharedTickets;
+use self::{clients::Clients, tickets::SharedTickets};
 use crate::config::TlsPolicy;
 
 pub mod acm;
 pub mod bundle;
+pub mod clients;
 pub mod dev;
 pub mod files;
 mod pkcs8;
@@ -45,7 +46,8 @@ pub fn provider() -> CryptoProvider {
 
 /// What a listener tells its handshakes: versions and suites by `policy`, one of
 /// `certificates`, `h2` and `http/1.1`. With `tickets` other replicas resume what this
-/// one began; else nobody does after a restart.
+/// one began; else nobody does after a restart. With `clients` their certificates are asked
+/// for, and no session is resumed.
 ///
 /// # Errors
 /// When the provider and the versions don't fit together, or no randomness is
@@ -54,21 +56,29 @@ pub fn server_config(
     certificates: Certificates,
     policy: TlsPolicy,
     tickets: Option<Arc<SharedTickets>>,
+    clients: Option<Arc<Clients>>,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
-    let mut config = ServerConfig::builder_with_provider(Arc::new(policy::suites(provider(), policy)))
-        .with_protocol_versions(policy::versions(policy))?
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(certificates));
+    let builder = ServerConfig::builder_with_provider(Arc::new(policy::suites(provider(), policy)))
+        .with_protocol_versions(policy::versions(policy))?;
+    let resumes = clients.is_none();
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(clients) => builder.with_client_cert_verifier(clients),
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(certificates));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     // Our order of suites decides: AES-256-GCM, the fastest here, before the others.
     config.ignore_client_order = true;
     // Resumption without state: tickets under a key that rotates, and no cache to fill.
-    config.ticketer = match tickets {
-        Some(tickets) => tickets,
-        None => aws_lc_rs::Ticketer::new()?,
-    };
+    // None where clients have certificates: it would bring one back past its revocation.
+    if resumes {
+        config.ticketer = match tickets {
+            Some(tickets) => tickets,
+            None => aws_lc_rs::Ticketer::new()?,
+        };
+    }
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 2;
+    config.send_tls13_tickets = if resumes { 2 } else { 0 };
     // Early data can be replayed, and half-RTT data goes to whom no Finished has come from.
     config.max_early_data_size = 0;
     config.send_half_rtt_data = false;
@@ -100,12 +110,12 @@ mod tests {
 
     #[test]
     fn policy_and_promises() {
-        let config = server_config(certificates(), TlsPolicy::Tls13, None).expect("builds");
+        let config = server_config(certificates(), TlsPolicy::Tls13, None, None).expect("builds");
         assert_eq!(config.max_early_data_size, 0);
         assert!(config.ticketer.enabled());
         assert_eq!(config.alpn_protocols, [b"h2".to_vec(), b"http/1.1".to_vec()]);
         let chacha = |policy| {
-            let config = server_config(certificates(), policy, None).expect("builds");
+            let config = server_config(certificates(), policy, None, None).expect("builds");
             let suites = config.crypto_provider().cipher_suites.iter().filter_map(|suite| suite.suite().as_str());
             suites.filter(|suite| suite.contains("CHACHA")).count()
         };

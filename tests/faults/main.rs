@@ -15,6 +15,7 @@ mod ending;
 mod full;
 mod gone;
 mod killed;
+mod mutual;
 mod names;
 mod proxied;
 mod slow;

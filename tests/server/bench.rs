@@ -80,8 +80,9 @@ impl Bench {
         // Nobody asks for a reload here: the clock alone finds what changed.
         let watch = tokio::spawn(watch.run(watch::channel(0).1));
         let front = Front {
+            clients: None,
             bind: SocketAddr::from(([127, 0, 0, 1], 0)),
-            tls: tls::server_config(tls::Certificates::new(vec![slot]), policy, None).expect("a configuration"),
+            tls: tls::server_config(tls::Certificates::new(vec![slot]), policy, None, None).expect("a configuration"),
             balancers: None,
         };
         let bound = Server::bind(vec![front], limits, metrics.clone()).expect("a free port");
