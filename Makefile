@@ -21,7 +21,7 @@ SHELL_SCRIPTS := .ci/run $(shell find certs tests docker -name '*.sh' 2>/dev/nul
 PYTHON_SCRIPTS := $(shell find tests -name '*.py' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: run test peers lint fmt clippy deny scripts bench audit docs clean help toolchain
+.PHONY: run test test-conformance peers lint fmt clippy deny scripts bench audit docs clean help toolchain
 
 # What a build can't do without, named before it fails for the lack of it.
 toolchain:
@@ -35,6 +35,11 @@ run: toolchain ## build and run `sealward dev`, unoptimised (RUN_ARGS)
 
 test: toolchain peers ## every test (CARGO_TEST_FLAGS, TEST_ARGS)
 	$(CARGO) test --locked --no-fail-fast $(CARGO_FLAGS) $(CARGO_TEST_FLAGS) -- $(TEST_ARGS)
+
+test-conformance: toolchain ## sslyze and others at the real binary's TLS; holds docs/tls.md to it
+	PYTHON="$(PYTHON)" tests/peers/setup.sh conformance
+	$(CARGO) build --locked $(CARGO_FLAGS)
+	"$(TARGET_DIR)/peers/tls/bin/python" tests/conformance/tls.py "$(TARGET_DIR)/debug/sealward"
 
 peers: ## the official SDK and command line, below target/peers
 	PYTHON="$(PYTHON)" tests/peers/setup.sh
@@ -68,8 +73,8 @@ clean: ## all that was built
 	$(CARGO) clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | \
-		sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | \
+		sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 25
 
 # About six minutes on two cores, once.
 $(TOOLS)/bin/cargo-deny:

@@ -145,6 +145,9 @@ families! {
     /// `sealward_certificate_loads_total{name,outcome}`
     certificate_loads: IntCounterVec = "sealward_certificate_loads_total",
         "Changed certificates that were published or refused.", ["name", "outcome"];
+    /// `sealward_ocsp_staple_expiry_timestamp_seconds{name}`
+    staple_expiry: IntGaugeVec = "sealward_ocsp_staple_expiry_timestamp_seconds",
+        "When the OCSP response that is sent along is due to be replaced; 0 while none is sent.", ["name"];
     /// `sealward_client_trust_loads_total{listener,outcome}`
     client_trust_loads: IntCounterVec = "sealward_client_trust_loads_total",
         "Changed trust bundles and revocation lists of clients that were published or refused.", ["listener", "outcome"];

@@ -1,7 +1,7 @@
 //! What background work finds of each class, and what `/readyz` says of it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -9,7 +9,9 @@ use std::{
 use tokio::{sync::watch, task::JoinSet};
 
 use super::Classes;
-use crate::{config::Place, keys::KeyFailure, objects::Objects, secret::jittered, server::admin::Readiness};
+use crate::{
+    config::Place, keys::KeyFailure, objects::Objects, secret::jittered, server::admin::Readiness, tls::CertificateSlot,
+};
 
 /// How often a store is asked whether it is there; `/readyz` tells what was last found.
 const PROBE: Duration = Duration::from_secs(15);
@@ -30,6 +32,8 @@ pub(super) struct Health {
 #[derive(Default)]
 struct State {
     reasons: BTreeMap<(String, Part), String>,
+    /// Certificates that are still to come, by name.
+    lacking: BTreeSet<String>,
     stopping: bool,
 }
 
@@ -65,21 +69,47 @@ impl Health {
             Some(reason) => state.reasons.insert(place, reason),
             None => state.reasons.remove(&place),
         };
-        if !state.stopping {
-            let unusable = state.reasons.keys().filter(|(_, part)| *part != Part::Service);
-            let mut impaired: Vec<&str> = unusable.map(|(class, _)| class.as_str()).collect();
-            impaired.dedup();
-            let reasons = state.reasons.values().cloned().collect();
-            // While one class still serves, the others' clients lose less here
-            // than by an unready replica.
-            self.readiness.send_replace(if impaired.is_empty() || impaired.len() < self.classes {
-                Readiness::Ready { degraded: reasons }
-            } else {
-                Readiness::NotReady { reasons }
-            });
-        }
+        self.tell(&state);
         true
     }
+
+    /// Takes note whether the certificate `name` is there.
+    fn certificate(&self, name: &str, there: bool) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = if there { state.lacking.remove(name) } else { state.lacking.insert(name.to_owned()) };
+        if changed {
+            self.tell(&state);
+        }
+    }
+
+    fn tell(&self, state: &State) {
+        if state.stopping {
+            return;
+        }
+        let unusable = state.reasons.keys().filter(|(_, part)| *part != Part::Service);
+        let mut impaired: Vec<&str> = unusable.map(|(class, _)| class.as_str()).collect();
+        impaired.dedup();
+        let lacking = state.lacking.iter().map(|name| format!("listener {name} has no certificate yet"));
+        let reasons: Vec<String> = lacking.chain(state.reasons.values().cloned()).collect();
+        // While one class still serves, the others' clients lose less here than by an
+        // unready replica.
+        let serves = impaired.is_empty() || impaired.len() < self.classes;
+        self.readiness.send_replace(if serves && state.lacking.is_empty() {
+            Readiness::Ready { degraded: reasons }
+        } else {
+            Readiness::NotReady { reasons }
+        });
+    }
+}
+
+/// Keeps the replica unready until there is something to serve in `slot`.
+pub(super) fn certificate(health: &Arc<Health>, slot: Arc<CertificateSlot>, tasks: &mut JoinSet<()>) {
+    health.certificate(slot.name(), false);
+    let health = Arc::clone(health);
+    tasks.spawn(async move {
+        slot.served().await;
+        health.certificate(slot.name(), true);
+    });
 }
 
 /// Starts what keeps `health` true, and what sweeps; the standing of keys is asked for

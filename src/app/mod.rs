@@ -33,6 +33,7 @@ use crate::{
         admin::{Admin, Readiness},
         drain::reached,
     },
+    tls::CertificateSlot,
 };
 
 /// How often keys past their time are forgotten.
@@ -49,6 +50,8 @@ pub struct App {
     classes: Classes,
     held: secrets::Held,
     keepers: Vec<Keeper>,
+    /// Certificates that are still to come.
+    empty: Vec<Arc<CertificateSlot>>,
     readiness: watch::Sender<Readiness>,
     uploads: Slots,
     budget: Budget,
@@ -76,6 +79,7 @@ impl App {
         for secret in &config.secrets {
             held.open(secret).await?;
         }
+        held.tell();
         match crate::server::files::raise_file_limit() {
             Ok(limit) => clamp_connections(&mut config.limits, limit),
             Err(error) => tracing::warn!(%error, "the soft file limit stays as it is"),
@@ -105,7 +109,7 @@ impl App {
         let gateway = Gateway::new(&config, &classes, tokens, metrics.clone())
             .map_err(|class| StartError::new("routes", format!("there is no class `{class}`")))?;
 
-        let Listeners { fronts, keepers } = listeners::build(&config.listeners, &held).await?;
+        let Listeners { fronts, keepers, empty, .. } = listeners::build(&config.listeners, &held).await?;
         let (readiness, ready) = watch::channel(Readiness::Ready { degraded: vec![] });
         let server =
             Server::bind(fronts, config.limits.clone(), metrics.clone()).map_err(StartError::of("listener"))?;
@@ -130,6 +134,7 @@ impl App {
             classes,
             held,
             keepers,
+            empty,
             readiness,
             uploads,
             budget,
@@ -158,6 +163,7 @@ impl App {
             classes,
             held,
             keepers,
+            empty,
             readiness,
             uploads,
             budget,
@@ -172,6 +178,9 @@ impl App {
         background.spawn(async move { match admin.serve().await {} });
         background.spawn(sweep(classes.clone(), budget));
         let health = health::Health::new(classes.len(), readiness);
+        for slot in empty {
+            health::certificate(&health, slot, &mut background);
+        }
         health::watch(&health, classes, key_check, &mut background);
         let mut stopping = stop.clone();
         background.spawn(async move {

@@ -1,7 +1,7 @@
 //! `check --online`: everything that the start of `serve` tries, and more, to the end
 //! of it rather than to the first fault.
 
-use std::net::TcpListener;
+use std::{net::TcpListener, path::Path, sync::Arc};
 
 use super::{Configuration, classes, listeners, secrets::Held, tokens};
 use crate::{
@@ -56,11 +56,16 @@ pub async fn prove(configuration: Configuration) -> Vec<Proof> {
 
 async fn listener(listener: &Listener, held: &Held) -> Vec<Proof> {
     let mut proofs = Vec::new();
-    for (at, source) in listener.tls.certificates.iter().enumerate() {
-        proofs.push(certificate(source, held).await.of(format!("listener {}", listener.certificate(at))));
-    }
     let of = format!("listener {}", listener.bind);
-    if let Some(config) = &listener.tls.client_auth {
+    let certificates = listener.tls.iter().flat_map(|tls| &tls.certificates);
+    for (at, config) in certificates.enumerate() {
+        let place = format!("listener {}", listener.certificate(at));
+        proofs.push(certificate(&config.source, held).await.of(&place));
+        if let Some(path) = &config.ocsp {
+            proofs.push(staple(path).of(&place));
+        }
+    }
+    if let Some(config) = listener.tls.as_ref().and_then(|tls| tls.client_auth.as_ref()) {
         let what = "know its clients' authorities";
         let proof = match tls::clients::open(&of, config, held.metrics.clone()) {
             Ok(_) => Proof::ok(what, format!("{} revocation lists", config.revocation.len())),
@@ -68,7 +73,7 @@ async fn listener(listener: &Listener, held: &Held) -> Vec<Proof> {
         };
         proofs.push(proof.of(&of));
     }
-    if let Some(secret) = &listener.tls.ticket_secret {
+    if let Some(secret) = listener.tls.as_ref().and_then(|tls| tls.ticket_secret.as_ref()) {
         let what = "have its tickets' secret";
         proofs.push(match held.tickets(secret) {
             Ok(_) => Proof::ok(what, "").of(&of),
@@ -85,15 +90,29 @@ async fn listener(listener: &Listener, held: &Held) -> Vec<Proof> {
     proofs
 }
 
+fn staple(path: &Path) -> Proof {
+    let what = "have an OCSP response";
+    match std::fs::read(path) {
+        Err(error) => Proof::warn(what, format!("{}: {error}; handshakes go on without", path.display())),
+        Ok(der) => match tls::staple::Staple::read(&der, tls::prove::now()) {
+            Ok(_) => Proof::ok(what, path.display()),
+            Err(why) => Proof::warn(what, format!("{}: {why}", path.display())),
+        },
+    }
+}
+
 async fn certificate(source: &CertificateSource, held: &Held) -> Proof {
     let what = "serve its certificate";
-    let mut source = match listeners::source(source, held).await {
+    let mut source = match listeners::source(source, held, &Arc::default()).await {
         Ok(source) => source,
         Err(error) => return Proof::fail(what, error.what),
     };
     match tls::source::first(source.as_mut()).await {
         Err(refusal) => Proof::fail(what, refusal),
-        Ok(proved) => {
+        Ok(None) => {
+            Proof::warn(what, "there is none yet: one is ordered once sealward serves, and handshakes fail until then")
+        }
+        Ok(Some(proved)) => {
             let names = proved.names.join(", ");
             let words = format!("for {names} until {}", tls::prove::date(proved.not_after));
             let unlinked = proved.warnings.first().map(|tls::prove::Warning::Unlinked(at)| {

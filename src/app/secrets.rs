@@ -2,6 +2,7 @@
 //! come out of them, and lent to the rooms that follow one.
 
 use std::{
+    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     fmt,
     path::Path,
@@ -43,8 +44,8 @@ pub enum Unreadable {
 pub(super) struct Held {
     pub(super) metrics: Metrics,
     secrets: BTreeMap<String, Secret>,
-    /// Those out of which values of the configuration came.
-    read: BTreeSet<String>,
+    /// Those out of which values of the configuration came, each with its field.
+    read: RefCell<BTreeSet<(String, Option<String>)>>,
 }
 
 impl Configuration {
@@ -61,7 +62,6 @@ impl Configuration {
                 Parsed::Wanting(wanted) => {
                     for secret in wanted {
                         held.open(&secret).await?;
-                        held.read.insert(secret.name);
                     }
                 }
             }
@@ -80,11 +80,12 @@ impl Configuration {
 impl Held {
     fn new() -> Result<Self, StartError> {
         let metrics = Metrics::new().map_err(StartError::of("metrics"))?;
-        Ok(Self { metrics, secrets: BTreeMap::new(), read: BTreeSet::new() })
+        Ok(Self { metrics, secrets: BTreeMap::new(), read: RefCell::default() })
     }
 
     fn value(&self, name: &str, field: Option<&str>) -> Option<Result<SecretText, String>> {
         let version = self.secrets.get(name)?.current();
+        self.read.borrow_mut().insert((name.to_owned(), field.map(str::to_owned)));
         Some(version.text(field).map_err(|error| error.to_string()))
     }
 
@@ -99,6 +100,13 @@ impl Held {
         let secret = Secret::open(&config.name, source, Some(config.refresh), self.metrics.clone()).await;
         self.secrets.insert(config.name.clone(), secret.map_err(StartError::of(&part))?);
         Ok(())
+    }
+
+    /// Says which are in use: they may have been fetched before there was a log.
+    pub(super) fn tell(&self) {
+        for secret in self.secrets.values() {
+            tracing::info!(secret = secret.name(), version = secret.current().id, "secret at hand");
+        }
     }
 
     /// Fetches every secret of `config`, to the end of the list rather than to the first fault.
@@ -143,10 +151,12 @@ impl Held {
     /// Keeps every secret at hand true, until dropped; says so when a value of the
     /// configuration, which is read at start alone, has a successor.
     pub(super) fn watch(self, reload: &watch::Receiver<u64>, tasks: &mut tokio::task::JoinSet<()>) {
-        for (name, secret) in self.secrets {
-            if self.read.contains(&name) {
-                tasks.spawn(tell(secret.changes(), name));
+        for (name, field) in self.read.into_inner() {
+            if let Some(secret) = self.secrets.get(&name) {
+                tasks.spawn(tell(secret.clone(), field));
             }
+        }
+        for (_, secret) in self.secrets {
             tasks.spawn(secret.run(reload.clone()));
         }
     }
@@ -154,12 +164,20 @@ impl Held {
 
 type Tickets = (Arc<SharedTickets>, Option<crate::tls::tickets::Follow>);
 
-async fn tell(mut changes: watch::Receiver<Arc<Version>>, name: String) {
+async fn tell(secret: Secret, field: Option<String>) {
+    let mut changes = secret.changes();
+    let text = |version: &Version| version.text(field.as_deref()).ok();
+    let read = text(&secret.current());
     while changes.changed().await.is_ok() {
-        tracing::warn!(
-            secret = name,
-            "values of the configuration come out of an older version: restart to take the new one"
-        );
+        let same = match (text(&secret.current()), &read) {
+            (Some(now), Some(read)) => now.expose() == read.expose(),
+            _ => false,
+        };
+        if !same {
+            let field = field.as_deref().unwrap_or("the whole");
+            let words = "a value of the configuration comes out of an older version: restart to take the new one";
+            tracing::warn!(secret = secret.name(), field, "{words}");
+        }
     }
 }
 

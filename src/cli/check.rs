@@ -21,7 +21,11 @@ pub(super) fn run(path: &Path, online: bool) -> Result<(), Failure> {
         return Ok(());
     }
     let runtime = run::runtime()?;
-    let configuration = runtime.block_on(app::Configuration::read(path))?;
+    let configuration = runtime.block_on(app::Configuration::read(path)).map_err(|error| match error {
+        app::Unreadable::Faults(faults) => faults.into(),
+        // Without it the rest can't be understood, and so not be tried.
+        app::Unreadable::Secret(error) => Failure::input(format!("{}: {error}", path.display())),
+    })?;
     let config = &configuration.config;
     let counts = [
         (config.listeners.len(), "listener", "listeners"),

@@ -60,7 +60,7 @@ pub(super) fn certified(sections: Vec<Section<'_>>, classes: &Classes) -> Vec<Ce
 /// Where listeners trust different authorities, one of them could vouch for a name that
 /// another's caller bears: each entry has to say on which listener it holds.
 pub(super) fn trusts_differ(listeners: &[Listener], identity: &Identity, fault: impl FnOnce(Fault)) {
-    let trusts = listeners.iter().filter_map(|listener| listener.tls.client_auth.as_ref()?.trust.as_ref());
+    let trusts = listeners.iter().filter_map(|listener| listener.tls.as_ref()?.client_auth.as_ref()?.trust.as_ref());
     let trusts: BTreeSet<_> = trusts.collect();
     let open = identity.certified.iter().find(|caller| caller.listener.is_none());
     if let Some(caller) = open.filter(|_| trusts.len() > 1) {

@@ -328,6 +328,11 @@ impl<'a> Section<'a> {
         Some(Found { value: self.document.base.join(value), raw, span })
     }
 
+    /// A path, or what is below the file's folder by default.
+    pub(super) fn path_or(&self, key: &'static str, default: &str) -> PathBuf {
+        self.path(key).map_or_else(|| self.document.base.join(default), |found| found.value)
+    }
+
     /// A list of paths, or one.
     pub(super) fn paths(&self, key: &'static str) -> Option<Vec<PathBuf>> {
         if self.is_string(key) {

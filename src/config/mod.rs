@@ -14,6 +14,7 @@ use std::{
 
 use ipnet::IpNet;
 
+mod acme;
 mod classes;
 mod clients;
 mod document;
@@ -60,8 +61,8 @@ pub struct Config {
 pub struct Listener {
     /// `bind`: address and port.
     pub bind: SocketAddr,
-    /// `tls`
-    pub tls: Tls,
+    /// `tls`; one without answers http-01 and sends everybody else to https.
+    pub tls: Option<Tls>,
     /// `proxy_protocol = { from = [...] }`: the networks whose connections begin with a
     /// header of the PROXY protocol, version 2; none when absent.
     pub balancers: Option<Vec<IpNet>>,
@@ -81,9 +82,9 @@ impl Listener {
 /// `tls` of a listener.
 #[derive(Clone, Debug)]
 pub struct Tls {
-    /// One `source` for each table of `tls`: at least one, the default first; the others
-    /// are chosen by the name a client asks for.
-    pub certificates: Vec<CertificateSource>,
+    /// One for each table of `tls`: at least one, the default first; the others are chosen
+    /// by the name a client asks for.
+    pub certificates: Vec<Certificate>,
     /// `ticket_secret`, in the first table: the secret that session tickets come out of,
     /// the same for every replica. One of each process's own when absent.
     pub ticket_secret: Option<TicketSecret>,
@@ -131,6 +132,15 @@ pub enum TicketSecret {
     Secret(SecretRef),
 }
 
+/// One certificate of a listener.
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    /// `source`
+    pub source: CertificateSource,
+    /// `ocsp`: the file of an OCSP response in DER that is sent along.
+    pub ocsp: Option<PathBuf>,
+}
+
 /// Where a certificate comes from.
 #[derive(Clone, Debug)]
 pub enum CertificateSource {
@@ -150,6 +160,8 @@ pub enum CertificateSource {
         /// `cert` and `key`: the fields of chain and key; one bundle when absent.
         fields: Option<(String, String)>,
     },
+    /// An authority that speaks ACME.
+    Acme(AcmeSource),
     /// AWS Certificate Manager.
     Acm {
         /// `arn`: the certificate's.
@@ -159,6 +171,41 @@ pub enum CertificateSource {
         /// `refresh`: about how often it is described. Default 3 hours.
         refresh: Duration,
     },
+}
+
+/// `source = { acme = { … } }`
+#[derive(Clone, Debug)]
+pub struct AcmeSource {
+    /// `directory`: the authority's address.
+    pub directory: String,
+    /// `contact`: whom it may write to, as `mailto:` addresses; nobody when empty.
+    pub contact: Vec<String>,
+    /// `domains`: the names of the certificate; at least one.
+    pub domains: Vec<String>,
+    /// `challenge`: how the authority looks whether they are ours. Default `tls-alpn-01`.
+    pub challenge: AcmeChallenge,
+    /// `state`: the folder that account and certificate are kept in. Default `acme`.
+    pub state: PathBuf,
+    /// `root`: the authority of the directory's own certificate; the system's when absent.
+    pub root: Option<PathBuf>,
+}
+
+/// How an authority looks whether a name is ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcmeChallenge {
+    /// By a handshake on port 443 (RFC 8737).
+    TlsAlpn01,
+    /// By a request on port 80, to a listener without `tls` (RFC 8555, section 8.3).
+    Http01,
+}
+
+impl std::fmt::Display for AcmeChallenge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::TlsAlpn01 => "tls-alpn-01",
+            Self::Http01 => "http-01",
+        })
+    }
 }
 
 /// The versions and suites a listener takes. The hybrid post-quantum group is offered by each.

@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{
     Admin, Config, Faults, Identity, KeyCache, KeyProvider, Keys, Limits, Listener, Log, LogFormat, LogObjectKeys,
-    Parsed, Text, Values,
+    Parsed, Text, Values, acme,
     classes::{self, Classes},
     clients,
     document::{Document, Found, Section},
@@ -169,6 +169,16 @@ fn config(root: &Section<'_>, document: &Document<'_>) -> Option<Config> {
     }
 
     let listeners: Vec<Listener> = listeners.into_iter().collect::<Option<_>>()?;
+    acme::can_be_answered(&listeners, |fault| document.fault(fault));
+    if root.has("listener") && listeners.iter().all(|listener| listener.tls.is_none()) {
+        let help = "add `tls = { source = { files = { cert = \"cert.pem\", key = \"key.pem\" } } }` to one; without it \
+                    a listener answers ACME's http-01, and sends everybody else to https";
+        let fault = Fault::new("no `[[listener]]` has `tls`: nothing could be served", help);
+        document.fault(match root.sections("listener").first() {
+            Some(first) => fault.at(&first.span(), "`tls` must be set here"),
+            None => fault,
+        });
+    }
     clients::trusts_differ(&listeners, &identity, |fault| document.fault(fault));
     let keys = match keys {
         Some(keys) => Some(keys?),
@@ -191,15 +201,13 @@ fn listener(section: &Section<'_>) -> (Option<Found<SocketAddr>>, Option<Listene
     section.require("bind", "\"0.0.0.0:8443\"");
     let bind = section.address("bind");
     let tls = tls::read(section.tables("tls"));
-    if !section.has("tls") {
-        let help = "add `tls = { source = { files = { cert = \"cert.pem\", key = \"key.pem\" } } }`; plain listeners \
-                    come only for redirects, which this build doesn't have";
-        let fault = Fault::new("a `[[listener]]` needs `tls`", help);
-        section.own_fault(fault, "`tls` must be set here");
-    }
+    let plain = !section.has("tls");
     let balancers = section.section("proxy_protocol").map(|section| balancers(&section));
     section.finish();
-    let listener = bind.as_ref().zip(tls).map(|(bind, tls)| Listener { bind: bind.value, tls, balancers });
+    let listener = match &bind {
+        Some(bind) if plain || tls.is_some() => Some(Listener { bind: bind.value, tls, balancers }),
+        _ => None,
+    };
     (bind, listener)
 }
 

@@ -56,6 +56,10 @@ fn broken(text: &str) -> Faults {
     }
 }
 
+fn tls_of(config: &Config) -> &Tls {
+    config.listeners[0].tls.as_ref().expect("TLS")
+}
+
 /// Exactly one fault, at `line`, with these words in its title and help.
 fn assert_fault(text: &str, line: Option<usize>, title: &str, help: &str) {
     let faults = broken(text);
@@ -100,12 +104,12 @@ fn keys_of(table: &DeTable<'_>, path: &str, into: &mut BTreeSet<String>) {
 fn the_good_one_is_read() {
     let config = parse(GOOD).unwrap();
     assert_eq!(config.listeners[0].bind.port(), 8443);
-    let CertificateSource::Files { cert, refresh, .. } = &config.listeners[0].tls.certificates[0] else {
+    let CertificateSource::Files { cert, refresh, .. } = &tls_of(&config).certificates[0].source else {
         panic!("no files")
     };
     assert_eq!(cert, Path::new("/etc/sealward/cert.pem"));
     assert_eq!(*refresh, Duration::from_secs(10));
-    assert_eq!(config.listeners[0].tls.policy, TlsPolicy::Tls13);
+    assert_eq!(tls_of(&config).policy, TlsPolicy::Tls13);
     let class = config.class("records").unwrap();
     assert_eq!((class.vault.as_str(), class.prefix.as_str()), ("records", ""));
     assert_eq!((class.frame_length, class.max_size), (256 << 10, 1 << 40));
@@ -144,8 +148,9 @@ fn the_examples_name_every_key_and_their_defaults_are_true() {
     let mut known = read::known_keys(&whole);
     // Other sources of a certificate, and secrets: the other examples have them.
     known.retain(|key| {
-        let elsewhere = ["listener.tls.client_auth", "listener.tls.source.acm", "listener.tls.source.secret"];
-        !elsewhere.contains(&key.as_str()) && key != "identity.mtls" && key != "secret"
+        let certificates = ["client_auth", "ocsp", "source.acm", "source.acme", "source.secret"];
+        let elsewhere = key.strip_prefix("listener.tls.").is_some_and(|key| certificates.contains(&key));
+        !elsewhere && key != "identity.mtls" && key != "secret"
     });
     assert_eq!(written(&whole), known, "those of a keyring and a folder");
 
@@ -156,7 +161,7 @@ fn the_examples_name_every_key_and_their_defaults_are_true() {
         config.classes[0].read_keys = None;
         config.routes[0].host = None;
         config.listeners[0].balancers = None;
-        config.listeners[0].tls.ticket_secret = None;
+        config.listeners[0].tls.as_mut().unwrap().ticket_secret = None;
         format!("{config:#?}")
     };
     assert_eq!(drop_examples(config), drop_examples(plain));
@@ -186,11 +191,16 @@ fn the_examples_name_every_key_and_their_defaults_are_true() {
             (caller.listener, caller.classes, caller.actions) = (None, BTreeSet::new(), BTreeSet::new());
         }
         config.listeners.iter_mut().for_each(|listener| {
-            if let Some(clients) = &mut listener.tls.client_auth {
+            let Some(tls) = &mut listener.tls else { return };
+            if let Some(clients) = &mut tls.client_auth {
                 clients.revocation = vec![];
             }
-            listener.tls.certificates.iter_mut().for_each(|source| {
-                if let CertificateSource::Secret { fields, .. } = source {
+            tls.certificates.iter_mut().for_each(|certificate| {
+                certificate.ocsp = None;
+                if let CertificateSource::Acme(acme) = &mut certificate.source {
+                    (acme.root, acme.contact) = (None, vec![]);
+                }
+                if let CertificateSource::Secret { fields, .. } = &mut certificate.source {
                     *fields = None;
                 }
             });
@@ -443,8 +453,13 @@ fn what_is_missing_or_there_twice_is_one_fault() {
     };
     assert_fault("", None, "no `[[listener]]`", "add a `[[listener]]`");
     assert_fault(&without("[keys]", "[[class]]"), Some(5), "there is no `[keys]`", "add `[keys]`");
-    assert_fault(&without("tls =", "\n[keys]"), Some(1), "needs `tls`", "plain listeners come only for redirects");
-    assert_fault("[[listener]]\nbind = \"127.0.0.1:1\"", Some(1), "needs `tls`", "cert");
+    assert_fault(
+        &without("tls =", "\n[keys]"),
+        Some(1),
+        "has `tls`: nothing could be served",
+        "answers ACME's http-01",
+    );
+    assert_fault("[[listener]]\nbind = \"127.0.0.1:1\"", Some(1), "has `tls`: nothing could be served", "cert");
 
     let class = |keys: &str| format!("{GOOD}[[class]]\n{keys}\n");
     for (keys, lines, title) in [
@@ -501,21 +516,20 @@ fn certificates_and_policies() {
         ("ELBSecurityPolicy-TLS13-1-2-Res-PQ-2025-09", TlsPolicy::Tls12Gcm),
     ] {
         let config = parsed(&one("a", &format!(", policy = \"{name}\""))).expect(name);
-        assert_eq!(config.listeners[0].tls.policy, policy, "{name}");
+        assert_eq!(tls_of(&config).policy, policy, "{name}");
     }
     let list = format!("[{}, {}]", one("a", ", policy = \"tls12\""), one("b", ""));
     let config = parsed(&list).expect("a list");
     let listener = &config.listeners[0];
-    let names: Vec<_> = listener
-        .tls
+    let names: Vec<_> = tls_of(&config)
         .certificates
         .iter()
-        .map(|source| match source {
+        .map(|certificate| match &certificate.source {
             CertificateSource::Files { cert, .. } => cert.file_name().unwrap().to_str().unwrap().to_owned(),
-            _ => panic!("{source:?}"),
+            source => panic!("{source:?}"),
         })
         .collect();
-    assert_eq!((names, listener.tls.policy), (vec!["a".to_owned(), "b".to_owned()], TlsPolicy::Tls12));
+    assert_eq!((names, tls_of(&config).policy), (vec!["a".to_owned(), "b".to_owned()], TlsPolicy::Tls12));
     assert_eq!(
         (listener.certificate(0), listener.certificate(1)),
         ("127.0.0.1:8443".into(), "127.0.0.1:8443#2".into())
@@ -621,7 +635,7 @@ fn certificates_and_tickets_come_out_of_secrets() {
     };
     let source = |written: &str| {
         let Parsed::Whole(config) = tls(written).expect(written) else { panic!("nothing is wanted") };
-        (config.listeners[0].tls.clone(), config.secrets)
+        (tls_of(&config).clone(), config.secrets)
     };
     for (written, name, fields) in [
         ("{ source = { secret = { name = \"pair\" } } }", "pair", None),
@@ -633,7 +647,9 @@ fn certificates_and_tickets_come_out_of_secrets() {
         ),
     ] {
         let (tls, secrets) = source(written);
-        let CertificateSource::Secret { name: found, fields: had } = &tls.certificates[0] else { panic!("{tls:?}") };
+        let CertificateSource::Secret { name: found, fields: had } = &tls.certificates[0].source else {
+            panic!("{tls:?}")
+        };
         assert_eq!(found, name);
         assert_eq!(had.as_ref().map(|(cert, key)| (cert.as_str(), key.as_str())), fields);
         assert!(secrets.iter().any(|secret| secret.name == name), "one that isn't defined is Secrets Manager's");
@@ -662,7 +678,7 @@ fn what_is_asked_of_clients_and_whose_they_are() {
         let text = GOOD.replacen(" } } }", &format!(" }} }}{tls} }}"), 1);
         parse(&(text + identity))
     };
-    let listener = |tls: &str| parsed(tls, "").expect(tls).listeners.remove(0).tls.client_auth;
+    let listener = |tls: &str| parsed(tls, "").expect(tls).listeners.remove(0).tls.unwrap().client_auth;
     assert!(listener("").is_none() && listener(", client_auth = \"none\"").is_none());
     let found =
         listener(", client_auth = \"request\", client_trust = \"ca.pem\", client_revocation = [\"a\", \"b\"]").unwrap();
@@ -700,4 +716,38 @@ fn what_is_asked_of_clients_and_whose_they_are() {
            client_auth = \"require\", client_trust = \"b\" }\n";
     assert!(broken(&two).render(false).contains("listeners trust different authorities"));
     parse(&two.replace("san = \"a\"", "san = \"a\"\nlistener = \"127.0.0.1:9443\"")).unwrap();
+}
+
+#[test]
+fn an_authority_is_named_with_what_it_can_look_at() {
+    let parsed = |acme: &str, more: &str| {
+        let old = "files = { cert = \"cert.pem\", key = \"key.pem\" }";
+        parse(&(GOOD.replacen(old, &format!("acme = {{ {acme} }}"), 1) + more))
+    };
+    let good = "directory = \"https://ca.example/dir\", domains = [\"a.example\"]";
+    let config = parsed(&format!("{good}, contact = [\"a@b.example\"]"), "").unwrap();
+    let CertificateSource::Acme(acme) = &tls_of(&config).certificates[0].source else { panic!("not ACME") };
+    assert_eq!((acme.challenge, acme.contact[0].as_str()), (AcmeChallenge::TlsAlpn01, "mailto:a@b.example"));
+    assert_eq!(acme.state, Path::new("/etc/sealward/acme"));
+    let plain = "[[listener]]\nbind = \"127.0.0.1:80\"\n";
+    parsed(&format!("{good}, challenge = \"http-01\""), plain).unwrap();
+    for (acme, title) in [
+        ("domains = [\"a.example\"]".to_owned(), "lacks `directory`"),
+        ("directory = \"https://ca.example/dir\"".to_owned(), "lacks `domains`"),
+        (good.replace("https", "http"), "is no https address"),
+        (good.replace("a.example", "*.a.example"), "can't be ordered"),
+        (good.replace("a.example", "localhost"), "can't be ordered"),
+        (good.replace("\"a.example\"", ""), "`domains` has 0 names"),
+        (format!("{good}, challenge = \"dns-01\""), "`challenge` cannot be `dns-01`"),
+        (format!("{good}, challenge = \"http-01\""), "needs a listener without `tls`"),
+    ] {
+        let faults = parsed(&acme, "").expect_err(&acme).render(false);
+        assert!(faults.contains(title), "{acme}: {faults}");
+    }
+    let clients = GOOD.replacen(
+        "files = { cert = \"cert.pem\", key = \"key.pem\" } }",
+        &format!("acme = {{ {good} }} }}, client_auth = \"require\", client_trust = \"c\""),
+        1,
+    );
+    assert!(broken(&clients).render(false).contains("can't be answered where clients need certificates"));
 }

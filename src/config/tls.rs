@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    CertificateSource, Fault, Secret, TicketSecret, Tls, TlsPolicy, clients,
+    Certificate, CertificateSource, Fault, Secret, TicketSecret, Tls, TlsPolicy, clients,
     document::{Found, Section},
     report::listed,
 };
@@ -12,7 +12,7 @@ const TICK: Duration = Duration::from_millis(1);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// What a certificate may come from.
-const SOURCES: [&str; 3] = ["files", "acm", "secret"];
+const SOURCES: [&str; 4] = ["files", "acm", "acme", "secret"];
 
 /// Names of policies that can be honoured to the letter.
 const POLICIES: &[(&str, TlsPolicy)] = &[
@@ -80,11 +80,17 @@ fn mend(name: &str) -> String {
     format!("{what}: write `ELBSecurityPolicy-{instead}`, its nearest; {nearest}")
 }
 
-fn certificate(section: &Section<'_>) -> Option<CertificateSource> {
+fn certificate(section: &Section<'_>) -> Option<Certificate> {
+    let ocsp = section.path("ocsp").map(|path| path.value);
+    Some(Certificate { source: source_of(section)?, ocsp })
+}
+
+fn source_of(section: &Section<'_>) -> Option<CertificateSource> {
     section.require("source", "{ files = { cert = \"cert.pem\", key = \"key.pem\" } }");
     let source = section.section("source")?;
     let files = source.section("files").and_then(|files| certificate_files(&files));
     let acm = source.section("acm").and_then(|acm| certificate_of_acm(&acm));
+    let acme = source.section("acme").and_then(|acme| super::acme::read(&acme)).map(CertificateSource::Acme);
     let secret = certificate_of_secret(&source);
     source.finish();
     let written = SOURCES.iter().filter(|key| source.has(key)).count();
@@ -96,7 +102,7 @@ fn certificate(section: &Section<'_>) -> Option<CertificateSource> {
     if written == 0 {
         source.require("files", "{ cert = \"cert.pem\", key = \"key.pem\" }");
     }
-    files.or(acm).or(secret)
+    files.or(acm).or(acme).or(secret)
 }
 
 /// `secret = { name = "…" }`, or the name alone.

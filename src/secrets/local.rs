@@ -19,22 +19,32 @@ use crate::secret::SecretText;
 #[derive(Debug)]
 pub(super) struct File {
     path: PathBuf,
+    place: String,
     last: Mutex<Option<SecretText>>,
     count: AtomicU64,
 }
 
 impl File {
     pub(super) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), last: Mutex::default(), count: AtomicU64::new(0) }
+        Self {
+            path: path.to_owned(),
+            place: path.display().to_string(),
+            last: Mutex::default(),
+            count: AtomicU64::new(0),
+        }
     }
 
     fn refusal(&self, what: impl Into<String>) -> Refusal {
-        Refusal::new(&self.path.display().to_string(), what)
+        Refusal::new(&self.place, what)
     }
 }
 
 #[async_trait]
 impl Source for File {
+    fn place(&self) -> &str {
+        &self.place
+    }
+
     async fn fetch(&self, known: Option<&str>) -> Result<Option<Version>, Refusal> {
         let path = self.path.clone();
         let read = tokio::task::spawn_blocking(move || read(&path)).await;
@@ -84,6 +94,10 @@ impl Env {
 
 #[async_trait]
 impl Source for Env {
+    fn place(&self) -> &str {
+        &self.name
+    }
+
     async fn fetch(&self, known: Option<&str>) -> Result<Option<Version>, Refusal> {
         if known.is_some() {
             return Ok(None);

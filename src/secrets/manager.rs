@@ -58,6 +58,10 @@ impl Manager {
 
 #[async_trait]
 impl Source for Manager {
+    fn place(&self) -> &str {
+        &self.id
+    }
+
     async fn fetch(&self, known: Option<&str>) -> Result<Option<Version>, Refusal> {
         let answer = self.staged(CURRENT).await.map_err(|trouble| match trouble.kind {
             _ if trouble.code.as_deref() == Some("ResourceNotFoundException") => {

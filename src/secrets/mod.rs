@@ -58,6 +58,9 @@ pub struct Version {
 /// Where a secret comes from.
 #[async_trait]
 pub trait Source: Send + Sync + 'static {
+    /// What the source calls the secret.
+    fn place(&self) -> &str;
+
     /// The current version, or `None` while that is still the one called `known`.
     ///
     /// # Errors
@@ -105,7 +108,7 @@ impl Secret {
         refresh: Option<Duration>,
         metrics: Metrics,
     ) -> Result<Self, Refusal> {
-        let first = match source.fetch(None).await.and_then(bounded) {
+        let first = match fetch(source.as_ref(), None).await {
             Ok(Some(first)) => Arc::new(first),
             Ok(None) => return Err(Refusal::new(name, "has no version")),
             Err(refusal) => return Err(refusal),
@@ -194,7 +197,7 @@ impl Secret {
 
     async fn look(&self, asking: &mut Asking) -> Result<(), Refusal> {
         let known = self.current();
-        let outcome = match asking.source.fetch(Some(&known.id)).await.and_then(bounded) {
+        let outcome = match fetch(asking.source.as_ref(), Some(&known.id)).await {
             Ok(None) => "same",
             Ok(Some(next)) => {
                 let next = Arc::new(next);
@@ -267,9 +270,13 @@ fn pick(value: &SecretText, field: Option<&str>) -> Result<SecretText, NoField> 
     found.ok_or_else(|| NoField::Lacks(field.to_owned()))
 }
 
-fn bounded(found: Option<Version>) -> Result<Option<Version>, Refusal> {
+/// What `source` has, if it is of a size that is taken.
+async fn fetch(source: &dyn Source, known: Option<&str>) -> Result<Option<Version>, Refusal> {
+    let found = source.fetch(known).await?;
     match &found {
-        Some(version) if version.value.expose().len() > MOST => Err(Refusal::new("it", "is larger than 64 KiB")),
+        Some(version) if version.value.expose().len() > MOST => {
+            Err(Refusal::new(source.place(), "is larger than 64 KiB"))
+        }
         _ => Ok(found),
     }
 }

@@ -103,13 +103,14 @@ impl Parameter {
             return serde_json::from_slice(&body).map_err(|_| lasting("the answer can't be read".into()));
         }
         let problem: Problem = serde_json::from_slice(&body).unwrap_or_default();
+        let message = if problem.message.is_empty() { &problem.upper } else { &problem.message };
         let code = problem.kind.rsplit('#').next().unwrap_or_default();
         let what = match code {
             "ParameterNotFound" => "Parameter Store has no such parameter in this region".into(),
             "AccessDeniedException" => {
-                format!("{code}: {}; allow ssm:GetParameter, and kms:Decrypt with its key", problem.message)
+                format!("{code}: {message}; allow ssm:GetParameter, and kms:Decrypt with its key")
             }
-            _ => format!("{code} ({}): {}", status.as_u16(), problem.message),
+            _ => format!("{code} ({}): {message}", status.as_u16()),
         };
         Err(Miss { passing: status.is_server_error() || code.starts_with("Throttling"), what })
     }
@@ -144,6 +145,10 @@ impl Parameter {
 
 #[async_trait]
 impl Source for Parameter {
+    fn place(&self) -> &str {
+        &self.name
+    }
+
     async fn fetch(&self, known: Option<&str>) -> Result<Option<Version>, Refusal> {
         let Answer { parameter } = self.ask().await?;
         let id = parameter.version.to_string();
@@ -183,8 +188,11 @@ struct Found {
 struct Problem {
     #[serde(rename = "__type", default)]
     kind: String,
-    #[serde(default, alias = "Message")]
+    #[serde(default)]
     message: String,
+    /// Some write it so, and some write both.
+    #[serde(rename = "Message", default)]
+    upper: String,
 }
 
 /// Where Parameter Store answers: as the environment or the profile says, or AWS's own address.

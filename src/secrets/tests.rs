@@ -16,6 +16,11 @@ struct Fake {
 
 #[async_trait]
 impl Source for Arc<Fake> {
+    #[allow(clippy::unnecessary_literal_bound)] // the trait has it so
+    fn place(&self) -> &str {
+        "fake"
+    }
+
     async fn fetch(&self, known: Option<&str>) -> Result<Option<Version>, Refusal> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         self.gate.acquire().await.expect("is open").forget();
@@ -149,7 +154,7 @@ async fn a_file_is_followed_by_its_content() {
     let second = file.fetch(Some(&first.id)).await.expect("reads").expect("a version");
     assert_eq!((second.value.expose(), second.previous_text(None).expect("known").expose()), ("two", "one"));
     std::fs::write(&path, vec![b'x'; MOST + 1]).expect("writes");
-    let large = file.fetch(Some(&second.id)).await.and_then(bounded);
+    let large = fetch(&file, Some(&second.id)).await;
     assert!(large.expect_err("too large").to_string().contains("64 KiB"));
     // A change that is undone is a version again.
     std::fs::write(&path, "one").expect("writes");

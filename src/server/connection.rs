@@ -15,6 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus::IntGauge;
 use rustls::{ProtocolVersion, ServerConfig};
 use tokio::{
+    io::AsyncWriteExt as _,
     net::TcpStream,
     sync::{OwnedSemaphorePermit, watch},
     time::{Instant, Sleep},
@@ -34,7 +35,7 @@ use crate::{
     config::Limits,
     http::{Connection, TlsInfo},
     metrics::Metrics,
-    tls::clients::Clients,
+    tls::{acme, clients::Clients},
 };
 
 /// hyper's buffer for one HTTP/1 connection, bytes each way; a head's own limit is below it.
@@ -78,7 +79,6 @@ pub(super) struct Arrival {
     pub(super) peer: SocketAddr,
     /// Whether the peer is a balancer, which says first whose connection it passes on.
     pub(super) balanced: bool,
-    pub(super) tls: Arc<ServerConfig>,
     /// Who decides about clients' certificates, where any are taken.
     pub(super) clients: Option<Arc<Clients>>,
     pub(super) open: Open,
@@ -89,8 +89,8 @@ type Encrypted = Stall<Linger<TcpStream>>;
 type Io = TokioIo<Watched<TlsStream<Encrypted>>>;
 
 /// Serves one connection to its end.
-pub(super) async fn run<S: Handler>(arrival: Arrival, service: S, shared: Arc<Shared>) {
-    let Arrival { socket, peer, balanced, tls, clients, open, permit } = arrival;
+pub(super) async fn run<S: Handler>(arrival: Arrival, tls: Arc<ServerConfig>, service: S, shared: Arc<Shared>) {
+    let Arrival { socket, peer, balanced, clients, open, permit } = arrival;
     let mut stop = shared.stop.clone();
     let Ok(local) = socket.local_addr() else { return };
     let stream = {
@@ -101,7 +101,12 @@ pub(super) async fn run<S: Handler>(arrival: Arrival, service: S, shared: Arc<Sh
             stream = handshake(socket, balanced, tls, &shared) => stream,
         }
     };
-    let Some((stream, client)) = stream else { return };
+    let Some((mut stream, client)) = stream else { return };
+    // An authority has seen what it came for.
+    if stream.get_ref().1.alpn_protocol() == Some(acme::PROTOCOL) {
+        let _ = tokio::time::timeout(LINGER, stream.shutdown()).await;
+        return;
+    }
     let peer = client.unwrap_or(peer);
     let _state = In::new(&shared.metrics, "serving");
 

@@ -29,6 +29,7 @@ mod connection;
 pub mod drain;
 pub mod files;
 pub mod linger;
+pub mod plain;
 pub mod proxied;
 mod pulse;
 pub mod stall;
@@ -68,12 +69,30 @@ impl<S> Handler for S where
 pub struct Front {
     /// Address and port; port 0 takes a free one.
     pub bind: SocketAddr,
-    /// As [`crate::tls::server_config`] makes it.
-    pub tls: Arc<ServerConfig>,
+    /// What is spoken there.
+    pub spoken: Spoken,
     /// Who decides about clients' certificates, where any are taken.
     pub clients: Option<Arc<Clients>>,
     /// Who passes connections on and says whose they are, if anybody does.
     pub balancers: Option<Balancers>,
+}
+
+/// What a listener speaks.
+#[derive(Clone)]
+pub enum Spoken {
+    /// TLS, as [`crate::tls::server_config`] makes it.
+    Tls(Arc<ServerConfig>),
+    /// Plain HTTP, which answers authorities and sends everybody else on.
+    Plain(plain::Challenges),
+}
+
+impl fmt::Debug for Spoken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tls(_) => "Tls",
+            Self::Plain(_) => "Plain",
+        })
+    }
 }
 
 /// Why an address can't be listened on.
@@ -214,10 +233,12 @@ impl Acceptor {
             };
             nodelay(&socket);
             let balanced = self.front.balancers.as_ref().is_some_and(|balancers| balancers.has(peer));
-            let Front { tls, clients, .. } = &self.front;
-            let (tls, clients, open) = (tls.clone(), clients.clone(), self.tracker.open());
-            let arrival = Arrival { socket, peer, balanced, tls, clients, open, permit };
-            tokio::spawn(connection::run(arrival, service.clone(), self.shared.clone()));
+            let (clients, open, shared) = (self.front.clients.clone(), self.tracker.open(), self.shared.clone());
+            let arrival = Arrival { socket, peer, balanced, clients, open, permit };
+            match &self.front.spoken {
+                Spoken::Tls(tls) => tokio::spawn(connection::run(arrival, tls.clone(), service.clone(), shared)),
+                Spoken::Plain(challenges) => tokio::spawn(plain::run(arrival, challenges.clone(), shared)),
+            };
         }
     }
 }

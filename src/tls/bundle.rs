@@ -5,6 +5,7 @@ use std::{fmt, time::Duration};
 use async_trait::async_trait;
 
 use super::{
+    files,
     prove::{self, Reason, Refusal},
     source::{Look, Source},
 };
@@ -37,8 +38,8 @@ pub struct Bundle {
     secret: Box<dyn SecretSource>,
     /// The fields of chain and key.
     fields: Option<(String, String)>,
-    /// The serial number and the end of what was handed over last.
-    served: Option<(String, i64)>,
+    /// The digest of what was handed over last.
+    served: Option<[u8; 32]>,
 }
 
 impl Bundle {
@@ -63,11 +64,11 @@ impl Source for Bundle {
     async fn look(&mut self) -> Result<Look, Refusal> {
         let place = format!("secret `{}`", self.secret.name());
         let (cert, key) = self.read().map_err(|words| Refusal { place: place.clone(), reason: Reason::Away(words) })?;
-        let proved = prove::prove(&place, cert.expose().as_bytes(), &place, key.expose().as_bytes())?;
-        let found = (proved.serial.clone(), proved.not_after);
-        if self.served.as_ref() == Some(&found) {
+        let found = files::digest(&[cert.expose().as_bytes(), key.expose().as_bytes()]);
+        if self.served == Some(found) {
             return Ok(Look::Same);
         }
+        let proved = prove::prove(&place, cert.expose().as_bytes(), &place, key.expose().as_bytes())?;
         self.served = Some(found);
         Ok(Look::New(proved))
     }

@@ -197,12 +197,12 @@ mod tests {
     #[tokio::test]
     async fn a_new_pair_is_published() {
         let (bench, slot, mut watch) = Bench::new().await;
-        let before = slot.current();
+        let before = slot.current().expect("served");
         watch.look().await;
-        assert!(Arc::ptr_eq(&before, &slot.current()), "nothing changed");
+        assert!(Arc::ptr_eq(&before, &slot.current().expect("served")), "nothing changed");
         bench.put(&pair(&["second"]));
         watch.look().await;
-        assert!(!Arc::ptr_eq(&before, &slot.current()));
+        assert!(!Arc::ptr_eq(&before, &slot.current().expect("served")));
         assert_eq!((bench.loads("published"), bench.loads("refused")), (2, 0));
     }
 
@@ -211,10 +211,10 @@ mod tests {
         let (bench, slot, watch) = Bench::every(Duration::from_secs(3600)).await;
         let (ask, asked) = tokio::sync::watch::channel(0);
         let task = tokio::spawn(watch.run(asked));
-        let before = slot.current();
+        let before = slot.current().expect("served");
         bench.put(&pair(&["second"]));
         ask.send_replace(1);
-        while Arc::ptr_eq(&before, &slot.current()) {
+        while Arc::ptr_eq(&before, &slot.current().expect("served")) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         task.abort();
@@ -223,7 +223,7 @@ mod tests {
     #[tokio::test]
     async fn bad_pairs_are_refused_once_and_change_nothing() {
         let (bench, slot, mut watch) = Bench::new().await;
-        let before = slot.current();
+        let before = slot.current().expect("served");
         let yesterday = OffsetDateTime::now_utc() - time::Duration::days(1);
         let expired = made(&["a"], |params| params.not_after = yesterday);
         for (count, bad) in [(1, expired), (2, ("garbage".into(), "garbage".into()))] {
@@ -238,20 +238,20 @@ mod tests {
             watch.look().await;
         }
         assert_eq!(bench.loads("refused"), 3);
-        assert!(Arc::ptr_eq(&before, &slot.current()));
+        assert!(Arc::ptr_eq(&before, &slot.current().expect("served")));
     }
 
     #[tokio::test]
     async fn one_file_after_the_other_is_no_fault() {
         let (bench, slot, mut watch) = Bench::new().await;
-        let before = slot.current();
+        let before = slot.current().expect("served");
         let (cert, key) = pair(&["second"]);
         fs::write(bench.path("cert.pem"), cert).expect("written");
         watch.look().await;
-        assert!(Arc::ptr_eq(&before, &slot.current()));
+        assert!(Arc::ptr_eq(&before, &slot.current().expect("served")));
         fs::write(bench.path("key.pem"), key).expect("written");
         watch.look().await;
-        assert!(!Arc::ptr_eq(&before, &slot.current()));
+        assert!(!Arc::ptr_eq(&before, &slot.current().expect("served")));
         assert_eq!(bench.loads("refused"), 0);
 
         fs::write(bench.path("key.pem"), pair(&["third"]).1).expect("written");
@@ -272,8 +272,8 @@ mod tests {
             fs::remove_file(bench.path(name)).expect("removed");
             std::os::unix::fs::symlink(bench.path("..next").join(name), bench.path(name)).expect("linked");
         }
-        let before = slot.current();
+        let before = slot.current().expect("served");
         watch.look().await;
-        assert!(!Arc::ptr_eq(&before, &slot.current()));
+        assert!(!Arc::ptr_eq(&before, &slot.current().expect("served")));
     }
 }

@@ -18,6 +18,7 @@ use self::{clients::Clients, tickets::SharedTickets};
 use crate::config::TlsPolicy;
 
 pub mod acm;
+pub mod acme;
 pub mod bundle;
 pub mod clients;
 pub mod dev;
@@ -27,6 +28,7 @@ mod policy;
 pub mod prove;
 mod slot;
 pub mod source;
+pub mod staple;
 pub mod tickets;
 
 pub use slot::{CertificateSlot, Certificates};
@@ -65,8 +67,12 @@ pub fn server_config(
         None => builder.with_no_client_auth(),
         Some(clients) => builder.with_client_cert_verifier(clients),
     };
+    let answers = certificates.answers();
     let mut config = builder.with_cert_resolver(Arc::new(certificates));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    if answers {
+        config.alpn_protocols.push(acme::PROTOCOL.to_vec());
+    }
     // Our order of suites decides: AES-256-GCM, the fastest here, before the others.
     config.ignore_client_order = true;
     // Resumption without state: tickets under a key that rotates, and no cache to fill.
@@ -96,7 +102,7 @@ mod tests {
     fn certificates() -> Certificates {
         let made = prove::tests::pair(&["localhost"]);
         let proved = prove::prove("cert", made.0.as_bytes(), "key", made.1.as_bytes()).expect("a good pair");
-        Certificates::new(vec![Arc::new(CertificateSlot::new("test", &proved))])
+        Certificates::new(vec![Arc::new(CertificateSlot::new("test", Some(&proved)))], None)
     }
 
     #[test]

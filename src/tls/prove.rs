@@ -16,7 +16,9 @@ use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude
 pub struct Proved {
     /// Chain and key, ready for rustls.
     pub key: Arc<CertifiedKey>,
-    /// When the leaf expires: seconds since 1970.
+    /// When the leaf begins: seconds since 1970.
+    pub not_before: i64,
+    /// When it expires.
     pub not_after: i64,
     /// The leaf's serial number in hexadecimal, to tell certificates apart in a log.
     pub serial: String,
@@ -95,7 +97,7 @@ pub fn prove(
     let leaf = parse(&chain[0]).ok_or_else(|| of_cert(Reason::NotX509))?;
     let about = look_at_leaf(&leaf, now()).map_err(of_cert)?;
     let serial = leaf.tbs_certificate.raw_serial_as_string();
-    let not_after = leaf.validity().not_after.timestamp();
+    let (not_before, not_after) = (leaf.validity().not_before.timestamp(), leaf.validity().not_after.timestamp());
     let warnings = unlinked(&chain);
 
     let signer = super::provider().key_provider.load_private_key(key).map_err(|_| of_key(Reason::UnusableKey))?;
@@ -105,7 +107,7 @@ pub fn prove(
         Err(rustls::Error::InconsistentKeys(_)) => return Err(of_key(Reason::Mismatch)),
         Err(_) => return Err(of_cert(Reason::NotX509)),
     }
-    Ok(Proved { key: Arc::new(key), not_after, serial, names: about, warnings })
+    Ok(Proved { key: Arc::new(key), not_before, not_after, serial, names: about, warnings })
 }
 
 impl Refusal {
@@ -149,7 +151,7 @@ impl fmt::Display for Reason {
                 "holds a key TLS can't sign with; use ECDSA P-256 or P-384, Ed25519, or RSA of 2048 bits up",
             ),
             Self::NotX509 => f.write_str("its first certificate can't be parsed; write the chain again, leaf first"),
-            Self::Mismatch => f.write_str("is the key of another certificate; replace both files together"),
+            Self::Mismatch => f.write_str("is the key of another certificate; replace both together"),
             Self::Expired(when) => write!(f, "expired at {}; renew it", date(*when)),
             Self::NotYetValid(when) => {
                 write!(f, "is valid only from {}; check this machine's clock, or wait", date(*when))

@@ -24,6 +24,11 @@ pub trait Source: Send + Sync {
     /// [`Refusal`]: what is there can't be had, or can't be served.
     async fn look(&mut self) -> Result<Look, Refusal>;
 
+    /// Whether it may have nothing at first, and be served without until it has.
+    fn may_begin_empty(&self) -> bool {
+        false
+    }
+
     /// Resolves when it is time for the next look.
     async fn due(&mut self);
 }
@@ -57,19 +62,23 @@ pub async fn open(
     metrics: Metrics,
 ) -> Result<(Arc<CertificateSlot>, Watch), Refusal> {
     let proved = first(source.as_mut()).await?;
-    let slot = Arc::new(CertificateSlot::new(name, &proved));
+    let slot = Arc::new(CertificateSlot::new(name, proved.as_ref()));
     let watch = Watch { slot: Arc::clone(&slot), source, metrics, refused: None };
-    watch.tell(&proved);
+    match &proved {
+        Some(proved) => watch.tell(proved),
+        None => tracing::warn!(certificate = name, "there is no certificate yet: handshakes fail until there is"),
+    }
     Ok((slot, watch))
 }
 
-/// What `source` has now, published nowhere.
+/// What `source` has now, published nowhere; `None` where it may begin without.
 ///
 /// # Errors
 /// [`Refusal`], as [`open`]'s.
-pub async fn first(source: &mut dyn Source) -> Result<Proved, Refusal> {
+pub async fn first(source: &mut dyn Source) -> Result<Option<Proved>, Refusal> {
     match source.look().await? {
-        Look::New(proved) => Ok(proved),
+        Look::New(proved) => Ok(Some(proved)),
+        Look::Same | Look::Waiting if source.may_begin_empty() => Ok(None),
         // A source that has handed nothing over yet has nothing to wait for.
         Look::Same | Look::Waiting => Err(Refusal::nothing()),
     }
@@ -116,7 +125,11 @@ impl Watch {
             return;
         }
         self.metrics.certificate_loads.with_label_values(&[self.slot.name(), "refused"]).inc();
-        tracing::warn!(certificate = self.slot.name(), "new certificate refused, the old one serves on: {refusal}");
+        tracing::warn!(
+            certificate = self.slot.name(),
+            "new certificate refused, {}: {refusal}",
+            if self.slot.current().is_some() { "the old one serves on" } else { "and there is none yet" }
+        );
         self.refused = Some(refusal);
     }
 

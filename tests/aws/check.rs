@@ -16,6 +16,11 @@ pub(crate) fn online(site: &Site, text: &str) -> (i32, String) {
     run(site, text, &["check", "--online", "--config"])
 }
 
+/// `check` of `text` without it, which asks nobody.
+pub(crate) fn offline(site: &Site, text: &str) -> (i32, String) {
+    run(site, text, &["check", "--config"])
+}
+
 /// A start that should fail, by `serve` itself.
 pub(crate) fn start(site: &Site, text: &str) -> (i32, String) {
     run(site, text, &["serve", "--config"])

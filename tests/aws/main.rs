@@ -16,5 +16,6 @@ mod moto;
 mod rclone;
 mod rework;
 mod sdk;
+mod secrets;
 mod standin;
 mod tamper;

@@ -1,35 +1,13 @@
 //! Sessions that one replica began and another resumes.
 
-use std::{fs, path::Path, process::Command};
+use std::fs;
 
-use crate::support::{Sealward, Site};
+use crate::support::{Sealward, Site, swapped::resumed};
 
 fn serve(site: &Site, secret: Option<&str>) -> Sealward {
     let more = secret.map(|file| format!(", ticket_secret = \"{file}\"")).unwrap_or_default();
     let text = Site::config("", "").replacen(" } } }", &format!(" }} }}{more} }}"), 1);
     site.serve_text(&text)
-}
-
-/// Whether openssl's session in `file` is resumed by `server`; with none there, one is begun and kept.
-fn resumed(server: &Sealward, file: &Path) -> bool {
-    let mut command = Command::new("openssl");
-    command.args(["s_client", "-connect", &server.https.to_string(), "-ign_eof"]);
-    // Tickets come with the first answer.
-    let begun = !file.exists();
-    command.arg(if begun { "-sess_out" } else { "-sess_in" }).arg(file);
-    let mut child = command
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .expect("openssl is there");
-    let request = b"GET /files/none HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
-    std::io::Write::write_all(&mut child.stdin.take().expect("is piped"), request).expect("is sent");
-    let output = child.wait_with_output().expect("ends");
-    let words = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(words.contains("401"), "{words}");
-    assert!(!begun || file.exists(), "a session is kept: {words}");
-    words.lines().any(|line| line.starts_with("Reused, "))
 }
 
 #[test]

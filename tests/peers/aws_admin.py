@@ -100,6 +100,8 @@ class Admin:
         self.s3 = boto3.client("s3", endpoint_url=endpoint, config=config)
         self.acm = boto3.client("acm", endpoint_url=endpoint, config=config)
         self.kms = boto3.client("kms", endpoint_url=endpoint, config=config)
+        self.secrets = boto3.client("secretsmanager", endpoint_url=endpoint, config=config)
+        self.ssm = boto3.client("ssm", endpoint_url=endpoint, config=config)
 
     # --- KMS
 
@@ -138,6 +140,20 @@ class Admin:
 
     def public_certificate(self, name):
         return {"arn": self.acm.request_certificate(DomainName=name)["CertificateArn"]}
+
+    # --- Secrets Manager and SSM Parameter Store
+
+    def secret(self, name, value):
+        answer = self.secrets.create_secret(Name=name, SecretString=value)
+        return {"arn": answer["ARN"], "version": answer["VersionId"]}
+
+    def version(self, name, value, stage="AWSCURRENT"):
+        """Another version; under AWSPENDING the current one stays what it is."""
+        answer = self.secrets.put_secret_value(SecretId=name, SecretString=value, VersionStages=[stage])
+        return {"version": answer["VersionId"]}
+
+    def parameter(self, name, value, kind="SecureString", overwrite=False):
+        return {"version": self.ssm.put_parameter(Name=name, Value=value, Type=kind, Overwrite=overwrite)["Version"]}
 
     # --- S3
 

@@ -6,7 +6,11 @@
 #   aws       stand-ins for KMS and S3: moto, ministack and rclone's S3 server,
 #             with the official AWS SDK for Python to look into them by
 #
-# and sees that curl, openssl and haproxy are there. Nothing here is part of
+# or, as `setup.sh conformance`, what `make test-conformance` needs and no other test:
+#
+#   tls       sslyze, and OpenSSL 3.5 as pyOpenSSL brings it
+#
+# and sees that curl, openssl, haproxy and pebble are there. Nothing here is part of
 # the product; nothing is written outside target/. Run it as often as you like:
 # it is quick once the pinned requirements have been installed.
 set -euo pipefail
@@ -24,11 +28,18 @@ die() { say "$*"; exit 1; }
 
 # --- programs from the distribution -----------------------------------------
 
+# Let's Encrypt's ACME server for tests and its resolver; others have a `pebble` too.
+acme_pebble() {
+    command -v pebble-challtestsrv >/dev/null || return 1
+    case "$(pebble -help 2>&1 </dev/null || true)" in *-dnsserver*) ;; *) return 1 ;; esac
+}
+
 missing_packages() {
     command -v curl >/dev/null || echo curl
     command -v openssl >/dev/null || echo openssl
     # Debian keeps it off the PATH of all but root.
     command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ] || echo haproxy
+    acme_pebble || echo pebble
     # Debian ships the venv module in python3 and the pip it needs elsewhere.
     "$python" -c 'import venv, ensurepip' 2>/dev/null || echo python3-venv
 }
@@ -38,7 +49,7 @@ missing_packages() {
 debian_python() { [ "$(command -v "$python" || true)" = /usr/bin/python3 ]; }
 
 ensure_programs() {
-    local packages
+    local packages program
     packages="$(missing_packages | tr '\n' ' ')"
     [ -z "${packages// /}" ] && return 0
 
@@ -57,6 +68,10 @@ ensure_programs() {
             die "$(command -v "$python" || echo "$python") has no ensurepip, and is not the distribution's Python;" \
                 "set PYTHON=/usr/bin/python3, or give it ensurepip"
         fi
+        case " $packages " in
+            *" pebble "*) say "PATH must lead to pebble and pebble-challtestsrv of Let's Encrypt, here:" \
+                "$(command -v pebble || echo 'no pebble'), $(command -v pebble-challtestsrv || echo 'no pebble-challtestsrv')" ;;
+        esac
         die "still missing after apt-get: $packages"
     fi
 
@@ -64,6 +79,11 @@ ensure_programs() {
     say "  Debian or Ubuntu:  sudo apt-get install $packages"
     say "  macOS (Homebrew):  brew install curl openssl python@3.11"
     say "  elsewhere:         curl, openssl, and a Python 3 with venv and ensurepip"
+    case " $packages " in
+        *" pebble "*) for program in pebble pebble-challtestsrv; do
+            say "  ACME, with Go:     go install github.com/letsencrypt/pebble/v2/cmd/$program@v2.6.0"
+        done ;;
+    esac
     exit 1
 }
 
@@ -86,13 +106,25 @@ environment() {
         die "\`$python -m venv\` failed: this Python lacks ensurepip. Debian: apt-get install python3-venv"
     # Wheels only: a test's set-up should not run a stranger's build script.
     # DafnyRuntimePython and base64io are pure Python; all others have wheels.
-    "$dir/bin/python" -m pip install --quiet --disable-pip-version-check --no-input \
-        --only-binary :all: --requirement "$requirements" </dev/null ||
+    local options=(--quiet --disable-pip-version-check --no-input --only-binary :all:) builder
+    # But one list says `--no-binary` of something that comes as source alone: that
+    # is built by the setuptools which the list pins, and not by the newest.
+    builder="$(grep '^setuptools==' "$requirements" || true)"
+    if [ -n "$builder" ]; then
+        "$dir/bin/python" -m pip install "${options[@]}" "$builder" </dev/null ||
+            die "pip could not install $builder into $dir (is there a package index in reach?)"
+        options+=(--no-build-isolation)
+    fi
+    "$dir/bin/python" -m pip install "${options[@]}" --requirement "$requirements" </dev/null ||
         die "pip could not install $requirements into $dir (is there a package index in reach?)"
     "$dir/bin/python" -c "import $import" || die "$dir does not import $import"
     printf '%s' "$stamp" >"$dir/.stamp"
 }
 
+case "${1:-}" in
+    '' | conformance) ;;
+    *) die "usage: setup.sh [conformance]" ;;
+esac
 mkdir -p "$peers"
 # Two test runs at once must not build one environment twice over each other.
 if command -v flock >/dev/null; then
@@ -100,6 +132,10 @@ if command -v flock >/dev/null; then
     flock 9
 fi
 ensure_programs
+if [ "${1:-}" = conformance ]; then
+    environment tls requirements-tls.txt 'OpenSSL.SSL, sslyze'
+    exit 0
+fi
 environment esdk requirements.txt 'aws_encryption_sdk, aws_cryptographic_material_providers.mpl, h2.connection'
 environment esdk-cli requirements-cli.txt 'aws_encryption_sdk_cli'
 environment aws requirements-aws.txt 'boto3, moto.server, ministack'

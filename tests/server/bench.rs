@@ -26,7 +26,7 @@ use sealward::{
     config::{Limits, TlsPolicy},
     http::{Body, Connection, empty, full},
     metrics::Metrics,
-    server::{Drained, Front, Server, Stop, drain},
+    server::{Drained, Front, Server, Spoken, Stop, drain},
     tls::{self, dev},
 };
 use tokio::{
@@ -82,7 +82,10 @@ impl Bench {
         let front = Front {
             clients: None,
             bind: SocketAddr::from(([127, 0, 0, 1], 0)),
-            tls: tls::server_config(tls::Certificates::new(vec![slot]), policy, None, None).expect("a configuration"),
+            spoken: Spoken::Tls(
+                tls::server_config(tls::Certificates::new(vec![slot], None), policy, None, None)
+                    .expect("a configuration"),
+            ),
             balancers: None,
         };
         let bound = Server::bind(vec![front], limits, metrics.clone()).expect("a free port");

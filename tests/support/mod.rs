@@ -20,6 +20,8 @@ use sealward::{
 };
 use tempfile::TempDir;
 
+pub mod swapped;
+
 /// How long anything that should happen soon may take on a busy machine.
 pub const SOON: Duration = Duration::from_secs(30);
 
@@ -178,7 +180,8 @@ level = "debug"
         };
         let line: serde_json::Value = serde_json::from_str(&line).expect("is JSON");
         let field = |name: &str| line[name].as_str().expect("an address").trim_matches(['[', ']']).to_owned();
-        let https = field("listeners").parse().expect("an address");
+        // The first of them.
+        let https = field("listeners").split(", ").next().and_then(|first| first.parse().ok()).expect("an address");
         let admin = field("admin").parse().expect("an address");
         Ok(Sealward { child, https, admin, log })
     }

@@ -1,0 +1,221 @@
+//! An OCSP response that is sent along with a certificate: a file that others fetch anew.
+//!
+//! It is looked into as far as it takes not to send a wrong one: of which certificate it
+//! is, that it says good, and until when. Its signature is the client's to verify.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::sync::watch;
+use x509_parser::asn1_rs::{Any, Class, FromDer, GeneralizedTime, Sequence, Tag};
+
+use super::{CertificateSlot, files, prove};
+use crate::metrics::Metrics;
+
+/// The largest response, in bytes.
+const MOST: u64 = 64 << 10;
+/// How often the file is looked at.
+const REFRESH: Duration = Duration::from_secs(10);
+/// `id-pkix-ocsp-basic`, as DER has it.
+const BASIC: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x30, 0x01, 0x01];
+
+/// A response that says good.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Staple {
+    bytes: Arc<[u8]>,
+    /// The certificate's serial number, without leading zeroes.
+    serial: Vec<u8>,
+    /// Past it nobody believes the response; seconds since 1970.
+    next: Option<i64>,
+}
+
+/// Why a response isn't sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unusable {
+    /// No OCSP response in DER.
+    NotOcsp,
+    /// The responder didn't answer: its status.
+    Failed(u8),
+    /// Revoked, or unknown.
+    NotGood,
+    /// Past its next update.
+    Stale,
+}
+
+impl Staple {
+    /// Reads a response in DER of one certificate, as it is at `now`.
+    ///
+    /// # Errors
+    /// [`Unusable`] says why it can't be sent.
+    pub fn read(der: &[u8], now: i64) -> Result<Self, Unusable> {
+        let (serial, good, next) = parse(der).map_err(|failed| failed.map_or(Unusable::NotOcsp, Unusable::Failed))?;
+        if !good {
+            return Err(Unusable::NotGood);
+        }
+        if next.is_some_and(|next| next <= now) {
+            return Err(Unusable::Stale);
+        }
+        Ok(Self { bytes: der.into(), serial, next })
+    }
+
+    /// Whether it is of the certificate with this serial number, in hexadecimal with colons.
+    pub(super) fn is_of(&self, serial: &str) -> bool {
+        let bytes = serial.split(':').map(|byte| u8::from_str_radix(byte, 16));
+        let Ok(bytes) = bytes.collect::<Result<Vec<u8>, _>>() else { return false };
+        plain(&bytes) == self.serial
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+fn plain(number: &[u8]) -> &[u8] {
+    let zeroes = number.iter().take_while(|byte| **byte == 0).count();
+    &number[zeroes..]
+}
+
+/// The serial number, whether it is good, and the next update of the first certificate
+/// in a response (RFC 6960, section 4.2.1). The status where that isn't success.
+fn parse(der: &[u8]) -> Result<(Vec<u8>, bool, Option<i64>), Option<u8>> {
+    let inside =
+        |bytes: &[u8]| -> Option<Vec<u8>> { Sequence::from_der(bytes).ok().map(|(_, found)| found.content.to_vec()) };
+    let response = inside(der).ok_or(None)?;
+    let (rest, status) = Any::from_der(&response).map_err(|_| None)?;
+    if status.tag() != Tag::Enumerated {
+        return Err(None);
+    }
+    match status.data {
+        [0] => {}
+        [failed] => return Err(Some(*failed)),
+        _ => return Err(None),
+    }
+    good(rest).ok_or(None)
+}
+
+fn good(rest: &[u8]) -> Option<(Vec<u8>, bool, Option<i64>)> {
+    let sequence = |bytes: &[u8]| Sequence::from_der(bytes).ok().map(|(_, found)| found.content.to_vec());
+    let context = |any: &Any<'_>, number: u32| any.class() == Class::ContextSpecific && any.tag() == Tag(number);
+    // [0] EXPLICIT ResponseBytes: which type, and an OCTET STRING with the response.
+    let (_, bytes) = Any::from_der(rest).ok().filter(|(_, any)| context(any, 0))?;
+    let bytes = sequence(bytes.data)?;
+    let (rest, kind) = Any::from_der(&bytes).ok()?;
+    let (_, octets) = Any::from_der(rest).ok()?;
+    if kind.data != BASIC || octets.tag() != Tag::OctetString {
+        return None;
+    }
+    // BasicOCSPResponse, its ResponseData: a version perhaps, who, when, which.
+    let basic = sequence(octets.data)?;
+    let data = sequence(&basic)?;
+    let mut rest = data.as_slice();
+    let list = loop {
+        let (after, any) = Any::from_der(rest).ok()?;
+        rest = after;
+        if any.tag() == Tag::Sequence && any.class() == Class::Universal {
+            break any.data.to_vec();
+        }
+    };
+    let single = sequence(&list)?;
+    let (rest, id) = Any::from_der(&single).ok()?;
+    let (rest, status) = Any::from_der(rest).ok()?;
+    let (rest, _this) = GeneralizedTime::from_der(rest).ok()?;
+    let next = match Any::from_der(rest) {
+        Ok((_, any)) if context(&any, 0) => {
+            Some(GeneralizedTime::from_der(any.data).ok()?.1.utc_datetime().ok()?.unix_timestamp())
+        }
+        _ => None,
+    };
+    // CertID: two hashes under an algorithm, and the serial number.
+    let mut id = id.data;
+    for _ in 0..3 {
+        id = Any::from_der(id).ok()?.0;
+    }
+    let (_, serial) = Any::from_der(id).ok()?;
+    (serial.tag() == Tag::Integer).then(|| (plain(serial.data).to_vec(), context(&status, 0), next))
+}
+
+/// Keeps a slot's staple true to a file.
+#[derive(Debug)]
+pub struct Watch {
+    path: PathBuf,
+    slot: Arc<CertificateSlot>,
+    metrics: Metrics,
+    sent: Option<Staple>,
+    refused: Option<String>,
+}
+
+impl Watch {
+    /// The response in `path`, sent with what `slot` serves; looked at now.
+    pub fn new(path: &Path, slot: Arc<CertificateSlot>, metrics: Metrics) -> Self {
+        let mut watch = Self { path: path.to_owned(), slot, metrics, sent: None, refused: None };
+        watch.look();
+        watch
+    }
+
+    /// Looks again and again, and at once whenever `reload` changes. Never ends by itself.
+    pub async fn run(mut self, mut reload: watch::Receiver<u64>) {
+        let mut reloads = true;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(REFRESH) => {}
+                changed = reload.changed(), if reloads => {
+                    reloads = changed.is_ok();
+                    self.refused = None;
+                }
+            }
+            self.look();
+        }
+    }
+
+    fn look(&mut self) {
+        let read = files::read(&self.path, MOST).map_err(|error| format!("can't be read ({error})"));
+        let found = read.and_then(|der| Staple::read(&der, prove::now()).map_err(|why| why.to_string()));
+        let name = self.slot.name();
+        match found {
+            Ok(staple) => {
+                self.refused = None;
+                if self.sent.as_ref() == Some(&staple) {
+                    return;
+                }
+                self.metrics.staple_expiry.with_label_values(&[name]).set(staple.next.unwrap_or(i64::MAX));
+                tracing::info!(certificate = name, "OCSP response sent along");
+                self.slot.staple(Some(staple.clone()));
+                self.sent = Some(staple);
+            }
+            Err(why) => {
+                if self.refused.as_ref() != Some(&why) {
+                    let path = self.path.display();
+                    tracing::warn!(certificate = name, "the OCSP response isn't sent along: {path}: {why}");
+                    self.refused = Some(why);
+                }
+                // What was sent before goes on until its own end.
+                if self.sent.as_ref().is_none_or(|sent| sent.next.is_some_and(|next| next <= prove::now())) {
+                    self.metrics.staple_expiry.with_label_values(&[name]).set(0);
+                    self.slot.staple(None);
+                    self.sent = None;
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotOcsp => f.write_str("is no OCSP response in DER; `openssl ocsp -respout FILE` writes one"),
+            Self::Failed(status) => write!(f, "the responder gave no answer (status {status}); ask it again"),
+            Self::NotGood => f.write_str("says that the certificate is not good; have another issued"),
+            Self::Stale => f.write_str("is past its next update; fetch another"),
+        }
+    }
+}
+
+impl fmt::Debug for Staple {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Staple").field("next", &self.next).finish_non_exhaustive()
+    }
+}
