@@ -14,7 +14,8 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// What a certificate may come from.
 const SOURCES: [&str; 4] = ["files", "acm", "acme", "secret"];
 
-/// Names of policies that can be honoured to the letter.
+/// Names of policies whose versions and suites can be honoured. (The extended master secret
+/// is asked for besides: docs/tls.md.)
 const POLICIES: &[(&str, TlsPolicy)] = &[
     ("tls13", TlsPolicy::Tls13),
     ("tls12", TlsPolicy::Tls12),

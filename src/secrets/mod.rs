@@ -1,5 +1,4 @@
-//! Named secrets with versions: fetched once, then watched, and asked for at once when
-//! whoever uses one is refused.
+//! Fetches named secrets, follows their versions, and hands them out unseen.
 //!
 //! A [`Secret`] is a handle that many hold. Its value is replaced whole by [`Secret::run`],
 //! which looks now and then, or by [`Secret::after`], for whom the value no longer opens

@@ -20,5 +20,6 @@ mod mutual;
 mod names;
 mod proxied;
 mod slow;
+mod stapled;
 mod start;
 mod tickets;
