@@ -51,7 +51,10 @@ pub(super) fn run(path: &Path, online: bool) -> Result<(), Failure> {
             how = format!("{how}, and {warned} to be looked at");
         }
     }
-    let counts = counts.map(|(count, one, many)| format!("{count} {}", if count == 1 { one } else { many }));
+    // Most have no secrets, and needn't read of it.
+    let counts = counts.iter().filter(|(count, one, _)| *count > 0 || *one != "secret");
+    let counts: Vec<_> =
+        counts.map(|(count, one, many)| format!("{count} {}", if *count == 1 { one } else { many })).collect();
     output::say(&format!("{} {how}: {}", path.display(), counts.join(", ")));
     Ok(())
 }

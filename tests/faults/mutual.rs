@@ -209,6 +209,36 @@ fn hostile_certificates_end_at_the_handshake() {
     assert_eq!(good.curl(&site, &[&server.url("none")]).status, 404);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_gets_an_alert_at_most() {
+    let site = Site::new();
+    let authority = Authority::new("clients");
+    let server = serve(&site, &authority, REQUIRE, KNOWN);
+    let good = authority.client(&site, "imaging", 1, |_| {});
+    // A hello that says it is longer than a record may be, or than what follows.
+    let hello = |length: u16, body: &[u8]| [&[0x16, 0x03, 0x01], &length.to_be_bytes()[..], body].concat();
+    for (what, bytes) in [
+        ("HTTP", b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n".to_vec()),
+        ("HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec()),
+        ("SSH", b"SSH-2.0-OpenSSH_9.2\r\n".to_vec()),
+        ("zeroes", vec![0; 4096]),
+        ("a record that is too long", hello(0xffff, &[1; 70_000])),
+        ("a hello of another kind", hello(4, &[2, 0, 0, 0])),
+        ("an alert", vec![0x15, 0x03, 0x01, 0, 2, 2, 40]),
+        ("SSL 2.0", vec![0x80, 0x2e, 0x01, 0x00, 0x02, 0x00, 0x15, 0x00, 0x00, 0x00, 0x10]),
+        ("a part of a hello, and the end", hello(512, &[1, 0, 1, 252, 3, 3])),
+    ] {
+        let mut socket = TcpStream::connect(server.https).await.expect("connects");
+        // Who is cut may not take all of it.
+        let _ = socket.write_all(&bytes).await;
+        let _ = socket.shutdown().await;
+        let mut answer = Vec::new();
+        let read = tokio::time::timeout(SOON, socket.read_to_end(&mut answer)).await.expect("it ends");
+        assert!(read.is_err() || answer.is_empty() || (answer[0] == 0x15 && answer.len() == 7), "{what}: {answer:?}");
+        assert_eq!(good.curl(&site, &[&server.url("none")]).status, 404, "{what}: others are served");
+    }
+}
+
 /// One connection with a certificate, by hand.
 async fn connect(
     site: &Site,
