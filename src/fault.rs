@@ -59,6 +59,8 @@ pub enum Kind {
     Unavailable,
     /// 504: sent, but whether it was stored isn't known.
     OutcomeUnknown,
+    /// 504: the app behind doesn't go on.
+    GatewayTimeout,
     /// 507: the store has no room.
     NoSpace,
 }
@@ -83,7 +85,7 @@ impl Kind {
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Damaged | Self::BadGateway => StatusCode::BAD_GATEWAY,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-            Self::OutcomeUnknown => StatusCode::GATEWAY_TIMEOUT,
+            Self::OutcomeUnknown | Self::GatewayTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
         }
     }

@@ -9,10 +9,10 @@
 //! |---|---|
 //! | 0 | [`fault`], [`secret`], [`budget`], [`proof`], [`replace`] |
 //! | 1 | [`aws`], [`config`], [`metrics`], [`message`] |
-//! | 2 | [`keys`], [`secrets`], [`store`], [`tls`] |
+//! | 2 | [`keys`], [`secrets`], [`store`], [`tls`], [`upstream`] |
 //! | 3 | [`http`], [`objects`], [`identity`] |
-//! | 4 | [`gateway`], [`rework`] |
-//! | 5 | [`server`] |
+//! | 4 | [`gateway`], [`proxy`], [`rework`] |
+//! | 5 | [`door`], [`server`] |
 //! | 6 | [`app`] |
 //! | 7 | [`cli`] |
 
@@ -34,6 +34,7 @@ pub mod keys;
 pub mod secrets;
 pub mod store;
 pub mod tls;
+pub mod upstream;
 
 // Floor 3: what the doors share.
 pub mod http;
@@ -42,9 +43,11 @@ pub mod objects;
 
 // Floor 4: the doors, and what goes over a whole class.
 pub mod gateway;
+pub mod proxy;
 pub mod rework;
 
-// Floor 5: listening and serving.
+// Floor 5: the way of a request, and listening and serving.
+pub mod door;
 pub mod server;
 
 // Floor 6: the only place that knows every room.

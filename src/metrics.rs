@@ -124,6 +124,18 @@ families! {
     /// `sealward_http_request_duration_seconds{route,method}`
     http_seconds: HistogramVec = "sealward_http_request_duration_seconds",
         "From a request's head to its answer's head.", ["route", "method"], in REQUEST_SECONDS;
+    /// `sealward_upstream_requests_total{upstream,status}`
+    upstream_requests: IntCounterVec = "sealward_upstream_requests_total",
+        "Requests sent to targets, by the status of the answer or why there was none.", ["upstream", "status"];
+    /// `sealward_upstream_requests_in_flight{upstream}`
+    upstream_in_flight: IntGaugeVec = "sealward_upstream_requests_in_flight",
+        "Requests under way to targets.", ["upstream"];
+    /// `sealward_upstream_retries_total{upstream,outcome}`
+    upstream_retries: IntCounterVec = "sealward_upstream_retries_total",
+        "Requests sent to another target, and those kept back by the budget.", ["upstream", "outcome"];
+    /// `sealward_upstream_target_healthy{upstream,target}`
+    upstream_healthy: IntGaugeVec = "sealward_upstream_target_healthy",
+        "1 while active checks find the target well.", ["upstream", "target"];
     /// `sealward_connections{state}`
     connections: IntGaugeVec = "sealward_connections",
         "Client connections open now, by state.", ["state"];

@@ -11,10 +11,10 @@ use std::{
 const FLOORS: [&[&str]; 8] = [
     &["budget", "fault", "proof", "replace", "secret"],
     &["aws", "config", "message", "metrics"],
-    &["keys", "secrets", "store", "tls"],
+    &["keys", "secrets", "store", "tls", "upstream"],
     &["http", "identity", "objects"],
-    &["gateway", "rework"],
-    &["server"],
+    &["gateway", "proxy", "rework"],
+    &["door", "server"],
     &["app"],
     &["cli"],
 ];

@@ -2,7 +2,7 @@
 //!
 //! [`App::build`] is the order in which things come alive, in one function.
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
@@ -23,7 +23,7 @@ use listeners::{Keeper, Listeners};
 use crate::{
     budget::Budget,
     config::{Config, KeyProvider, Limits},
-    gateway::Gateway,
+    door::Door,
     identity::{TokenFile, TokenStore},
     metrics::Metrics,
     objects::{Bounds, Slots},
@@ -34,6 +34,7 @@ use crate::{
         drain::reached,
     },
     tls::CertificateSlot,
+    upstream::Upstream,
 };
 
 /// How often keys past their time are forgotten.
@@ -46,7 +47,8 @@ const UNDOING: Duration = Duration::from_secs(5);
 pub struct App {
     server: Server,
     admin: Admin,
-    gateway: Gateway,
+    door: Door,
+    upstreams: Vec<Arc<Upstream>>,
     classes: Classes,
     held: secrets::Held,
     keepers: Vec<Keeper>,
@@ -106,10 +108,17 @@ impl App {
             classes.extend(built.objects.map(|objects| (built.name, objects)));
         }
         let tokens = tokens(&config)?;
-        let gateway = Gateway::new(&config, &classes, tokens, metrics.clone())
-            .map_err(|class| StartError::new("routes", format!("there is no class `{class}`")))?;
+        let mut upstreams = HashMap::new();
+        for upstream in &config.upstreams {
+            let made = Upstream::new(upstream, metrics.clone());
+            let made = made.map_err(StartError::of(&format!("upstream `{}`", upstream.name)))?;
+            upstreams.insert(upstream.name.clone(), made);
+        }
+        let door = Door::new(&config, &classes, &upstreams, tokens, metrics.clone())
+            .map_err(|name| StartError::new("routes", format!("there is no `{name}`")))?;
 
         let Listeners { fronts, keepers, empty, .. } = listeners::build(&config.listeners, &held).await?;
+        let upstreams = upstreams.into_values().collect();
         let (readiness, ready) = watch::channel(Readiness::Ready { degraded: vec![] });
         let server =
             Server::bind(fronts, config.limits.clone(), metrics.clone()).map_err(StartError::of("listener"))?;
@@ -130,7 +139,8 @@ impl App {
         Ok(Self {
             server,
             admin,
-            gateway,
+            door,
+            upstreams,
             classes,
             held,
             keepers,
@@ -159,7 +169,8 @@ impl App {
         let Self {
             server,
             admin,
-            gateway,
+            door,
+            upstreams,
             classes,
             held,
             keepers,
@@ -173,6 +184,9 @@ impl App {
         let mut background = tokio::task::JoinSet::new();
         for keep in keepers {
             background.spawn(keep(reload.clone()));
+        }
+        for upstream in upstreams {
+            background.spawn(upstream.watch());
         }
         held.watch(&reload, &mut background);
         background.spawn(async move { match admin.serve().await {} });
@@ -193,7 +207,7 @@ impl App {
             reached(&mut begun, Stop::Drain).await;
             tokio::time::Instant::now() + drain_timeout
         });
-        let drained = server.serve(gateway, stop).await;
+        let drained = server.serve(door, stop).await;
         let deadline = deadline.await.unwrap_or_else(|_| tokio::time::Instant::now());
         // An upload's task outlives its connection: it finishes, or undoes what it
         // began. One bound for both: a moment is left for undoing.

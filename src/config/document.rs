@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -340,6 +341,46 @@ impl<'a> Section<'a> {
         }
         let paths = self.strings(key)?;
         Some(paths.into_iter().map(|path| self.document.base.join(path.value)).collect())
+    }
+
+    /// A list of networks; those with a fault are left out, and the fault stands.
+    pub(super) fn networks(&self, key: &'static str) -> Vec<IpNet> {
+        let found = self.strings(key).unwrap_or_default();
+        let network = |network: Found<String>| {
+            let parsed = network.value.parse::<IpNet>().ok();
+            // An address alone is a network of one.
+            let parsed = parsed.or_else(|| network.value.parse::<std::net::IpAddr>().ok().map(IpNet::from));
+            if parsed.is_none() {
+                let title = format!("`{}` is no network", network.raw);
+                let fault = Fault::new(title, "write it as `10.0.0.0/8`, `fd00::/8`, or one address");
+                self.fault(fault.at(&network.span, "not a network"));
+            }
+            parsed
+        };
+        found.into_iter().filter_map(network).collect()
+    }
+
+    /// Whether the key holds a list whose first entry is a table.
+    pub(super) fn is_list_of_tables(&self, key: &str) -> bool {
+        let list = self.table.get(key).and_then(|value| value.get_ref().as_array());
+        list.is_some_and(|list| list.iter().any(|entry| entry.get_ref().is_table() && !is_secret(entry.get_ref())))
+    }
+
+    /// A table of strings under names of the writer's choice.
+    pub(super) fn entries(&self, key: &'static str) -> Option<Vec<(String, Found<String>)>> {
+        let help = format!("write names and values: `{key} = {{ name = \"…\" }}`");
+        let (value, span) = self.value(key)?;
+        let DeValue::Table(table) = value else {
+            return self.mistyped(key, &span, value, "a table of strings", &help);
+        };
+        let entry = |(name, value): (&Spanned<_>, &'a Spanned<DeValue<'a>>)| {
+            let name: &std::borrow::Cow<'_, str> = name.get_ref();
+            match value.get_ref() {
+                text if is_text(text) => Some((name.to_string(), self.text(text, &value.span())?)),
+                other => self.mistyped(key, &value.span(), other, "a table of strings", &help),
+            }
+        };
+        Some(table.iter().filter_map(entry).collect())
     }
 
     /// An IP address and a port.

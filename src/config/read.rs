@@ -14,7 +14,7 @@ use super::{
     document::{Document, Found, Section},
     expand::Environment,
     report::{Fault, listed, nearest, quoted},
-    routes, secrets, tls,
+    routes, secrets, tls, upstreams,
 };
 
 const KIB: u64 = 1 << 10;
@@ -134,7 +134,8 @@ fn config(root: &Section<'_>, document: &Document<'_>) -> Option<Config> {
     let keys = root.section("keys").map(|section| keys(&section));
     let provider = keys.as_ref().and_then(Option::as_ref).map(|keys| &keys.provider);
     let classes = classes::read(root.sections("class"), provider);
-    let routes = routes::read(root.sections("route"), &classes);
+    let upstreams = upstreams::read(root.sections("upstream"));
+    let routes = routes::read(root.sections("route"), &classes, &upstreams);
     let identity = root.section("identity");
     let tokens_named = identity.as_ref().is_some_and(|section| section.has("tokens") || section.has("mtls"));
     let identity = identity.map(|section| self::identity(&section, &classes)).unwrap_or_default();
@@ -189,6 +190,7 @@ fn config(root: &Section<'_>, document: &Document<'_>) -> Option<Config> {
         keys,
         classes: classes.finished()?,
         routes: routes.finished()?,
+        upstreams: upstreams.finished()?,
         secrets: document.defined(),
         identity,
         limits,
@@ -218,19 +220,7 @@ fn balancers(section: &Section<'_>) -> Vec<IpNet> {
         let help = "name the networks of the balancers in front, or leave `proxy_protocol` out";
         section.own_fault(Fault::new("`from` is empty: nobody would speak the PROXY protocol", help), "in this table");
     }
-    let networks = section.strings("from").unwrap_or_default();
-    let found = networks.iter().filter_map(|network| {
-        let parsed = network.value.parse::<IpNet>().ok();
-        // An address alone is a network of one.
-        let parsed = parsed.or_else(|| network.value.parse::<std::net::IpAddr>().ok().map(IpNet::from));
-        if parsed.is_none() {
-            let title = format!("`{}` is no network", network.raw);
-            let fault = Fault::new(title, "write it as `10.0.0.0/8`, `fd00::/8`, or one address");
-            section.fault(fault.at(&network.span, "not a network"));
-        }
-        parsed
-    });
-    let found = found.collect();
+    let found = section.networks("from");
     section.finish();
     found
 }

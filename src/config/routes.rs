@@ -2,12 +2,28 @@
 
 use std::ops::Range;
 
+use http::{HeaderName, Method, StatusCode};
+use regex::Regex;
+
 use super::{
-    Action, Route,
+    Action, Forward, Forwarded, Host, Matching, Path, Redirect, Respond, Route,
     classes::Classes,
     document::{Found, Section},
     report::{Fault, listed, nearest, quoted},
+    upstreams::Upstreams,
 };
+
+const ACTIONS: [&str; 4] = ["seal", "forward", "redirect", "respond"];
+const FORWARDED: [(&str, Forwarded); 3] =
+    [("append", Forwarded::Append), ("preserve", Forwarded::Preserve), ("remove", Forwarded::Remove)];
+const REDIRECTS: [(&str, StatusCode); 4] = [
+    ("301", StatusCode::MOVED_PERMANENTLY),
+    ("302", StatusCode::FOUND),
+    ("307", StatusCode::TEMPORARY_REDIRECT),
+    ("308", StatusCode::PERMANENT_REDIRECT),
+];
+/// The largest pattern, compiled; bytes.
+const PATTERN: usize = 1 << 20;
 
 /// The routes as far as they could be read.
 pub(super) struct Routes {
@@ -17,7 +33,7 @@ pub(super) struct Routes {
 struct Draft {
     span: Range<usize>,
     path: Option<Found<String>>,
-    host: Option<String>,
+    matching: Option<Matching>,
     public: bool,
     action: Option<Action>,
 }
@@ -26,27 +42,29 @@ impl Routes {
     /// Every route, if all could be read.
     pub(super) fn finished(self) -> Option<Vec<Route>> {
         let finished = |draft: Draft| {
-            let Draft { path, host, public, action, .. } = draft;
-            Some(Route { path: path?.value, host, public, action: action? })
+            let Draft { path, matching, public, action, .. } = draft;
+            Some(Route { label: path?.value, matching: matching?, public, action: action? })
         };
         self.drafts.into_iter().map(finished).collect()
     }
 
     /// Where the first route stands that asks for a caller.
     pub(super) fn first_closed(&self) -> Option<Range<usize>> {
-        self.drafts.iter().find(|draft| !draft.public).map(|draft| draft.span.clone())
+        let asks =
+            |draft: &&Draft| !draft.public && !matches!(draft.action, Some(Action::Redirect(_) | Action::Respond(_)));
+        self.drafts.iter().find(asks).map(|draft| draft.span.clone())
     }
 }
 
 /// Reads the routes and compares them.
-pub(super) fn read(sections: Vec<Section<'_>>, classes: &Classes) -> Routes {
+pub(super) fn read(sections: Vec<Section<'_>>, classes: &Classes, upstreams: &Upstreams) -> Routes {
     let mut drafts: Vec<Draft> = Vec::new();
     for section in sections {
-        let draft = draft(&section, classes);
-        if let Some(path) = &draft.path {
-            let same = |other: &Found<String>| other.value == path.value;
-            let mut earlier = drafts.iter().filter(|earlier| earlier.host == draft.host);
-            if let Some(first) = earlier.find_map(|earlier| earlier.path.as_ref().filter(|other| same(other))) {
+        let draft = draft(&section, classes, upstreams);
+        if let (Some(path), Some(matching)) = (&draft.path, &draft.matching) {
+            let same = |earlier: &&Draft| earlier.matching.as_ref().is_some_and(|other| other.is_alike(matching));
+            let first = drafts.iter().find(same).and_then(|earlier| earlier.path.as_ref());
+            if let Some(first) = first {
                 let title = format!("two routes have the path {} of one host", quoted(&path.raw));
                 let fault = Fault::new(title, "remove one of them, or give it another `path` or `host`");
                 section.fault(fault.at(&path.span, "never reached").and_at(&first.span, "first here"));
@@ -57,50 +75,174 @@ pub(super) fn read(sections: Vec<Section<'_>>, classes: &Classes) -> Routes {
     Routes { drafts }
 }
 
-fn draft(section: &Section<'_>, classes: &Classes) -> Draft {
-    section.require("path", "\"/files/\"");
-    let path = section.string("path").filter(|path| check_path(section, path));
-    let host = section.string("host");
-    if let Some(host) = &host {
-        check_host(section, host);
+fn draft(section: &Section<'_>, classes: &Classes, upstreams: &Upstreams) -> Draft {
+    if !section.has("path_pattern") {
+        section.require("path", "\"/files/\"");
     }
+    let (path, matched) = path(section);
+    let host = section.string("host").and_then(|host| self::host(section, &host));
+    let methods = methods(section);
+    let headers = pairs(section, "headers", |name| name.parse::<HeaderName>().ok());
+    let query = pairs(section, "query", |name| Some(name.to_owned()));
+    let sources = section.networks("sources");
+    let priority = section.integer("priority", 1..=50_000).and_then(|priority| u32::try_from(priority).ok());
     // A fault here is reported already; that no caller is known is not a second one.
     let public = section.boolean("public").unwrap_or(section.has("public"));
-    let action = action(section, classes);
+    let action = action(section, classes, upstreams, matched.as_ref());
     section.finish();
-    Draft { span: section.span(), path, host: host.map(|host| host.value.to_ascii_lowercase()), public, action }
+    let matching = matched.map(|path| Matching { path, host, methods, headers, query, sources, priority });
+    Draft { span: section.span(), path, matching, public, action }
+}
+
+/// `path` or `path_pattern`: as it is written, and what it means.
+fn path(section: &Section<'_>) -> (Option<Found<String>>, Option<Path>) {
+    if section.has("path_pattern") {
+        section.refuse("path", "a route has one of `path` and `path_pattern`", "leave one of them out");
+        let Some(found) = section.string("path_pattern") else { return (None, None) };
+        let pattern = pattern(section, &found);
+        return (Some(found), pattern.map(Path::Pattern));
+    }
+    let Some(found) = section.string("path").filter(|path| check_path(section, path)) else { return (None, None) };
+    let path =
+        if found.value.ends_with('/') { Path::Prefix(found.value.clone()) } else { Path::Exact(found.value.clone()) };
+    (Some(found), Some(path))
+}
+
+/// The whole of what it is matched with.
+fn pattern(section: &Section<'_>, found: &Found<String>) -> Option<Regex> {
+    let whole = format!("^(?:{})$", found.value);
+    match regex::RegexBuilder::new(&whole).size_limit(PATTERN).build() {
+        Ok(pattern) => Some(pattern),
+        Err(error) => {
+            let why = error.to_string();
+            let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+            let help = format!("{why}; the syntax is that of the `regex` crate, for the whole of what is matched");
+            section.fault(
+                Fault::new(format!("the pattern {} can't be read", quoted(&found.raw)), help)
+                    .at(&found.span, "this pattern"),
+            );
+            None
+        }
+    }
+}
+
+fn methods(section: &Section<'_>) -> Vec<Method> {
+    let methods = section.strings("methods").unwrap_or_default();
+    let method = |found: Found<String>| {
+        let upper =
+            !found.value.is_empty() && found.value.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-');
+        let method = found.value.parse().ok().filter(|_| upper);
+        if method.is_none() {
+            let fault = Fault::new(
+                format!("{} is no method", quoted(&found.raw)),
+                "write methods in capitals: `[\"GET\", \"HEAD\"]`",
+            );
+            section.fault(fault.at(&found.span, "this one"));
+        }
+        method
+    };
+    methods.into_iter().filter_map(method).collect()
+}
+
+/// `{ name = "pattern" }`.
+fn pairs<N>(section: &Section<'_>, key: &'static str, name: impl Fn(&str) -> Option<N>) -> Vec<(N, Regex)> {
+    let found = section.entries(key).unwrap_or_default();
+    let pair = |(key, value): (String, Found<String>)| {
+        let named = name(&key);
+        if named.is_none() {
+            let fault = Fault::new(format!("{} is no name of a header", quoted(&key)), "write it as it is sent");
+            section.fault(fault.at(&value.span, "its value"));
+        }
+        Some((named?, pattern(section, &value)?))
+    };
+    found.into_iter().filter_map(pair).collect()
 }
 
 /// The one thing that the route does.
-fn action(section: &Section<'_>, classes: &Classes) -> Option<Action> {
-    const OTHERS: [&str; 3] = ["forward", "redirect", "respond"];
-    for other in OTHERS {
-        let title = format!("this build's routes seal only, and don't `{other}`");
-        section.refuse(other, &title, "write `seal = { class = \"…\" }`, or leave the route out");
+fn action(section: &Section<'_>, classes: &Classes, upstreams: &Upstreams, path: Option<&Path>) -> Option<Action> {
+    let written = ACTIONS.iter().filter(|action| section.has(action)).count();
+    if written == 0 {
+        let help = "add `seal = { class = \"…\" }`, `forward = { upstream = \"…\" }`, `redirect` or `respond`";
+        section.own_fault(Fault::new("the `[[route]]` does nothing", help), "exactly one action belongs here");
     }
-    if !section.has("seal") && !OTHERS.iter().any(|other| section.has(other)) {
-        let fault = Fault::new("the `[[route]]` does nothing", "add `seal = { class = \"…\" }` with a class's name");
+    if written > 1 {
+        let fault = Fault::new(
+            "the `[[route]]` does more than one thing",
+            format!("leave all but one of {} out", listed(ACTIONS)),
+        );
         section.own_fault(fault, "exactly one action belongs here");
     }
-    let seal = section.section("seal")?;
-    seal.require("class", "\"records\"");
-    let class = seal.string("class");
-    seal.finish();
+    let seal = section.section("seal").and_then(|seal| self::seal(&seal, classes));
+    if section.has("seal") && matches!(path, Some(Path::Pattern(_))) {
+        let help = "write the beginning of a path, with `/` at both ends: what follows is the object's name";
+        section.own_fault(Fault::new("a route that seals has a `path` that ends in `/`", help), "this route");
+    }
+    let forward = section.section("forward").and_then(|forward| self::forward(&forward, upstreams));
+    let redirect = section.section("redirect").and_then(|redirect| self::redirect(&redirect));
+    let respond = section.section("respond").and_then(|respond| self::respond(&respond));
+    seal.or(forward).or(redirect).or(respond).filter(|_| written == 1)
+}
+
+fn seal(section: &Section<'_>, classes: &Classes) -> Option<Action> {
+    section.require("class", "\"records\"");
+    let class = section.string("class");
+    section.finish();
     let class = class?;
     // A class whose name can't be read may be the one that is meant.
-    let names = classes.names()?;
-    if !names.iter().any(|name| name.value == class.value) {
-        let raws = || names.iter().map(|name| name.raw.as_str());
-        let help = match nearest(&class.raw, raws()) {
-            Some(meant) => format!("did you mean `{meant}`?"),
-            None if names.is_empty() => "add a `[[class]]` with this `name`".to_owned(),
-            None => format!("the classes are {}", listed(raws())),
-        };
-        let fault = Fault::new(format!("there is no class {}", quoted(&class.raw)), help);
-        section.fault(fault.at(&class.span, "no `[[class]]` has this name"));
-        return None;
+    known(section, &class, &classes.names()?, "class").then_some(Action::Seal { class: class.value })
+}
+
+/// Whether `found` is among `names`; a fault where it isn't.
+fn known(section: &Section<'_>, found: &Found<String>, names: &[&Found<String>], what: &str) -> bool {
+    if names.iter().any(|name| name.value == found.value) {
+        return true;
     }
-    Some(Action::Seal { class: class.value })
+    let raws = || names.iter().map(|name| name.raw.as_str());
+    let help = match nearest(&found.raw, raws()) {
+        Some(meant) => format!("did you mean `{meant}`?"),
+        None if names.is_empty() => format!("add a `[[{what}]]` with this `name`"),
+        None if what == "class" => format!("the classes are {}", listed(raws())),
+        None => format!("the upstreams are {}", listed(raws())),
+    };
+    let fault = Fault::new(format!("there is no {what} {}", quoted(&found.raw)), help);
+    section.fault(fault.at(&found.span, format!("no `[[{what}]]` has this name")));
+    false
+}
+
+fn forward(section: &Section<'_>, upstreams: &Upstreams) -> Option<Action> {
+    section.require("upstream", "\"app\"");
+    let upstream = section.string("upstream");
+    let x_forwarded_for = section.one_of("x_forwarded_for", &FORWARDED).unwrap_or(Forwarded::Append);
+    let forwarded = section.boolean("forwarded").unwrap_or(false);
+    section.finish();
+    let upstream = upstream?;
+    let known = known(section, &upstream, &upstreams.names()?, "upstream");
+    known.then_some(Action::Forward(Forward { upstream: upstream.value, x_forwarded_for, forwarded }))
+}
+
+fn redirect(section: &Section<'_>) -> Option<Action> {
+    section.require("to", "\"https://elsewhere.example{path}\"");
+    let to = section.string("to").filter(|to| {
+        let good = (to.value.starts_with("https://") || to.value.starts_with("http://") || to.value.starts_with('/'))
+            && to.value.bytes().all(|byte| byte.is_ascii_graphic());
+        if !good {
+            let help = "write an address or a path; `{host}`, `{path}` and `{query}` stand for the request's own";
+            section.fault(Fault::new("`to` is nowhere", help).at(&to.span, "this address"));
+        }
+        good
+    });
+    let status = section.one_of("status", &REDIRECTS).unwrap_or(StatusCode::PERMANENT_REDIRECT);
+    section.finish();
+    Some(Action::Redirect(Redirect { to: to?.value, status }))
+}
+
+fn respond(section: &Section<'_>) -> Option<Action> {
+    let status = section.integer("status", 200..=599).unwrap_or(200);
+    let status = u16::try_from(status).ok().and_then(|status| StatusCode::from_u16(status).ok());
+    let body = section.string("body").map(|body| body.value).unwrap_or_default();
+    let kind = section.string("content_type").map_or_else(|| "text/plain; charset=utf-8".into(), |kind| kind.value);
+    section.finish();
+    Some(Action::Respond(Respond { status: status?, body, content_type: kind }))
 }
 
 fn check_path(section: &Section<'_>, path: &Found<String>) -> bool {
@@ -109,7 +251,7 @@ fn check_path(section: &Section<'_>, path: &Found<String>) -> bool {
     let inside = value.strip_prefix('/').map(|rest| rest.strip_suffix('/').unwrap_or(rest));
     let why = if !value.starts_with('/') {
         "does not begin with `/`"
-    } else if !value.ends_with('/') {
+    } else if section.has("seal") && !value.ends_with('/') {
         "does not end in `/`"
     } else if value.contains("//") {
         "has an empty segment"
@@ -120,22 +262,31 @@ fn check_path(section: &Section<'_>, path: &Found<String>) -> bool {
     } else {
         return true;
     };
-    let help = "write the beginning of a path, decoded, with `/` at both ends, such as `\"/files/\"` or `\"/\"`";
+    let help = if section.has("seal") {
+        "write the beginning of a path, decoded, with `/` at both ends, such as `\"/files/\"` or `\"/\"`"
+    } else {
+        "write a path, decoded: with `/` at its end it is the beginning of what is matched, such as `\"/app/\"`, and \
+         else the whole"
+    };
     section.fault(Fault::new(format!("a route's `path` {why}"), help).at(&path.span, why));
     false
 }
 
-fn check_host(section: &Section<'_>, host: &Found<String>) {
-    let value = host.value.as_str();
+fn host(section: &Section<'_>, host: &Found<String>) -> Option<Host> {
+    let value = host.value.to_ascii_lowercase();
     let name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    let named = |name_: &str| !name_.is_empty() && name_.len() <= 253 && name_.chars().all(name);
     let address = value.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    let fits = match address {
-        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => !value.is_empty() && value.len() <= 253 && value.chars().all(name),
-    };
-    if !fits {
-        let help = "write a host's name or address without scheme, port or wildcard, such as `\"files.example\"`";
-        let fault = Fault::new(format!("`host` cannot be {}", quoted(&host.raw)), help);
-        section.fault(fault.at(&host.span, "not a host"));
+    match (address, value.strip_prefix("*.")) {
+        (Some(address), _) if address.parse::<std::net::Ipv6Addr>().is_ok() => Some(Host::Exact(value)),
+        (None, Some(domain)) if named(domain) => Some(Host::Below(domain.to_owned())),
+        (None, None) if named(&value) => Some(Host::Exact(value)),
+        _ => {
+            let help = "write a host's name or address without scheme or port, such as `\"files.example\"`, or \
+                        `\"*.example\"` for all below it";
+            let fault = Fault::new(format!("`host` cannot be {}", quoted(&host.raw)), help);
+            section.fault(fault.at(&host.span, "not a host"));
+            None
+        }
     }
 }

@@ -11,6 +11,7 @@ const EXAMPLE: &str = include_str!("../../config/sealward.toml");
 
 /// The same for AWS: what differs there.
 const AWS_EXAMPLE: &str = include_str!("../../config/sealward-aws.toml");
+const APPS_EXAMPLE: &str = include_str!("../../config/sealward-apps.toml");
 const CERTIFICATES_EXAMPLE: &str = include_str!("../../config/sealward-certificates.toml");
 
 /// Twenty lines that are well; the tables below break one thing each.
@@ -90,6 +91,8 @@ fn keys_of(table: &DeTable<'_>, path: &str, into: &mut BTreeSet<String>) {
         match value.get_ref() {
             // A value that comes out of a secret.
             DeValue::Table(below) if below.get("secret").is_some_and(|name| name.get_ref().is_str()) => {}
+            // Names in these are the writer's own.
+            DeValue::Table(_) if ["route.headers", "route.query"].contains(&path.as_str()) => {}
             DeValue::Table(below) => keys_of(below, &path, into),
             DeValue::Array(list) => {
                 list.iter().filter_map(|entry| entry.get_ref().as_table()).for_each(|t| keys_of(t, &path, into));
@@ -115,7 +118,7 @@ fn the_good_one_is_read() {
     assert_eq!((class.frame_length, class.max_size), (256 << 10, 1 << 40));
     assert_eq!(class.place, Place::Directory("/etc/sealward/objects".into()));
     assert_eq!((class.binding, class.metadata, class.canary), (Binding::MessageId, Metadata::Sealed, Canary::Full));
-    let Action::Seal { class } = &config.routes[0].action;
+    let Action::Seal { class } = &config.routes[0].action else { panic!("not sealed") };
     assert_eq!(class, "records");
     assert_eq!(config.identity.tokens.as_deref(), Some(Path::new("/etc/sealward/tokens.json")));
     assert_eq!(config.limits.max_part, 64 << 20);
@@ -150,7 +153,10 @@ fn the_examples_name_every_key_and_their_defaults_are_true() {
     known.retain(|key| {
         let certificates = ["client_auth", "ocsp", "source.acm", "source.acme", "source.secret"];
         let elsewhere = key.strip_prefix("listener.tls.").is_some_and(|key| certificates.contains(&key));
-        !elsewhere && key != "identity.mtls" && key != "secret"
+        // And what stands in front of apps.
+        let routes = ["forward", "headers", "methods", "priority", "query", "redirect", "respond", "sources"];
+        let apps = key.strip_prefix("route.").is_some_and(|key| routes.contains(&key));
+        !elsewhere && !apps && !["identity.mtls", "secret", "upstream"].contains(&key.as_str())
     });
     assert_eq!(written(&whole), known, "those of a keyring and a folder");
 
@@ -159,7 +165,7 @@ fn the_examples_name_every_key_and_their_defaults_are_true() {
     let drop_examples = |mut config: Config| {
         config.classes[0].write_key = None;
         config.classes[0].read_keys = None;
-        config.routes[0].host = None;
+        config.routes[0].matching.host = None;
         config.listeners[0].balancers = None;
         config.listeners[0].tls.as_mut().unwrap().ticket_secret = None;
         format!("{config:#?}")
@@ -170,7 +176,8 @@ fn the_examples_name_every_key_and_their_defaults_are_true() {
     let config = parse(&aws).unwrap();
     // `write_key` is asked for under KMS too, to say that it has no place there.
     let certificates = uncommented(CERTIFICATES_EXAMPLE);
-    let all = [&aws, &whole, &certificates];
+    let apps = uncommented(APPS_EXAMPLE);
+    let all = [&aws, &whole, &certificates, &apps];
     let known: BTreeSet<_> = all.iter().flat_map(|text| read::known_keys(text)).collect();
     let all: BTreeSet<_> = all.iter().flat_map(|text| written(text)).collect();
     assert_eq!(all, known, "the examples together");
@@ -184,6 +191,17 @@ fn the_examples_name_every_key_and_their_defaults_are_true() {
     assert_eq!(drop_examples(config), drop_examples(plain));
 
     let config = parse(&certificates).unwrap();
+    let drop_examples = |mut config: Config| {
+        for route in &mut config.routes {
+            let matching = &mut route.matching;
+            (matching.host, matching.priority) = (None, None);
+            (matching.methods, matching.headers, matching.query, matching.sources) = (vec![], vec![], vec![], vec![]);
+        }
+        config.upstreams.iter_mut().for_each(|upstream| upstream.tls = UpstreamTls::default());
+        format!("{config:#?}")
+    };
+    assert_eq!(drop_examples(parse(&apps).unwrap()), drop_examples(parse(APPS_EXAMPLE).unwrap()));
+
     let plain = parse(CERTIFICATES_EXAMPLE).unwrap();
     let drop_examples = |mut config: Config| {
         config.secrets.iter_mut().for_each(|secret| secret.region = None);
@@ -356,7 +374,7 @@ fn one_line_changed_is_one_fault() {
         ("keyring =", "provider = \"local\"\nkeyring =", 7, "duplicate key", "written once"),
         ("[keys]", "[keys", 5, "not TOML", "`[section]`"),
         ("[limits]", "[limts]", 20, "unknown key `limts` in the file", "did you mean `limits`?"),
-        ("[limits]", "[upstream]", 20, "unknown key `upstream`", "what fits in the file: `admin`, `class`"),
+        ("[limits]", "[catalog]", 20, "unknown key `catalog`", "what fits in the file: `admin`, `class`"),
         ("directory =", "binding = 1\ndirectory =", 11, "must be a string", "`binding = \"…\"`"),
         ("path = ", "public = \"yes\"\npath = ", 14, "must be `true` or `false`", "without quotes"),
         ("[keys]", "[[keys]]", 5, "`keys` in the file must be a table", "write `[keys]`"),
@@ -423,10 +441,10 @@ fn one_line_changed_is_one_fault() {
         ("\"/files/\"", "\"files/\"", 14, "does not begin with `/`", "both ends"),
         ("\"/files/\"", "\"/a/../\"", 14, "`.` or `..`", "both ends"),
         ("seal = { class = \"records\" }", "", 13, "does nothing", "add `seal"),
-        ("seal = {", "forward = {}\nseal = {", 15, "don't `forward`", "seal = "),
+        ("seal = {", "respond = {}\nseal = {", 13, "does more than one thing", "leave all but one"),
         ("class = \"records\"", "class = \"recrods\"", 15, "no class `recrods`", "did you mean `records`?"),
         ("class = \"records\"", "class = \"x\"", 15, "no class `x`", "the classes are `records`"),
-        ("path = ", "host = \"a:443\"\npath = ", 14, "`host` cannot be `a:443`", "without scheme, port"),
+        ("path = ", "host = \"a:443\"\npath = ", 14, "`host` cannot be `a:443`", "without scheme or port"),
         ("tokens = \"tokens.json\"", "", 13, "`[identity]` has no `tokens`", "`public = true`"),
         // Limits and log.
         ("[limits]", "[limits]\nidle_timeout = 60", 21, "needs a unit", "10s"),

@@ -97,7 +97,7 @@ pub(super) fn allow(methods: &'static str) -> Response<Body> {
 }
 
 /// `response` as a `HEAD` gets it: nothing but its head, with the length its body had.
-pub(super) fn without_body(mut response: Response<Body>) -> Response<Body> {
+pub fn without_body(mut response: Response<Body>) -> Response<Body> {
     let length = response.body().size_hint().exact().filter(|length| *length > 0);
     if let Some(length) = length.filter(|_| !response.headers().contains_key(header::CONTENT_LENGTH)) {
         set(&mut response, header::CONTENT_LENGTH, &length.to_string());

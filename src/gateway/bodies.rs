@@ -16,13 +16,10 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use multer::{Field, Multipart};
 
-use super::{
-    arriving::{Arriving, Broken},
-    head,
-};
+use super::head;
 use crate::{
     fault::{Fault, Kind},
-    http::{Pace, PaceError, Paced},
+    http::{Arriving, Broken, Pace, PaceError, Paced},
     objects::{Chunks, Plaintext, Promise},
 };
 

@@ -3,12 +3,12 @@
 use crate::{fault::Fault, identity::Link};
 
 /// The parameters, decoded.
-pub(super) struct Query(Vec<(String, String)>);
+pub struct Query(Vec<(String, String)>);
 
 impl Query {
     /// # Errors
     /// 400 for a parameter that stands there twice.
-    pub(super) fn parse(text: Option<&str>) -> Result<Self, Fault> {
+    pub fn parse(text: Option<&str>) -> Result<Self, Fault> {
         let mut pairs: Vec<(String, String)> = Vec::new();
         for (name, value) in form_urlencoded::parse(text.unwrap_or_default().as_bytes()) {
             if pairs.iter().any(|(other, _)| *other == name) {
@@ -19,17 +19,19 @@ impl Query {
         Ok(Self(pairs))
     }
 
-    pub(super) fn has(&self, name: &str) -> bool {
+    /// Whether the parameter is there.
+    pub fn has(&self, name: &str) -> bool {
         self.value(name).is_some()
     }
 
-    pub(super) fn value(&self, name: &str) -> Option<&str> {
+    /// Its value.
+    pub fn value(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
     }
 
     /// # Errors
     /// 400 for what isn't a plain number.
-    pub(super) fn number(&self, name: &str) -> Result<Option<u64>, Fault> {
+    pub fn number(&self, name: &str) -> Result<Option<u64>, Fault> {
         let Some(value) = self.value(name) else { return Ok(None) };
         let plain = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
         let number = if plain { value.parse().ok() } else { None };
@@ -39,7 +41,7 @@ impl Query {
     /// # Errors
     /// 400 when a parameter isn't among `known`: one that is passed over would
     /// leave its sender believing something.
-    pub(super) fn allow(&self, known: &[&str]) -> Result<(), Fault> {
+    pub fn allow(&self, known: &[&str]) -> Result<(), Fault> {
         if self.0.iter().all(|(name, _)| known.contains(&name.as_str())) {
             return Ok(());
         }
@@ -51,7 +53,7 @@ impl Query {
     ///
     /// # Errors
     /// 400 for half a link.
-    pub(super) fn link(&self) -> Result<Option<Link>, Fault> {
+    pub fn link(&self) -> Result<Option<Link>, Fault> {
         let Some(signature) = self.value("signature") else { return Ok(None) };
         match (self.number("expires")?, self.value("by")) {
             (Some(expires), Some(by)) => Ok(Some(Link { expires, by: by.to_owned(), signature: signature.to_owned() })),

@@ -3,8 +3,12 @@
 use http::{HeaderValue, Request, Response, header};
 use serde::Serialize;
 
-use super::{answer, path, routes::Route};
-use crate::{http::Body, identity::Link, objects::ObjectKey};
+use super::answer;
+use crate::{
+    http::{Body, path},
+    identity::Link,
+    objects::ObjectKey,
+};
 
 #[derive(Serialize)]
 struct Shared {
@@ -13,12 +17,12 @@ struct Shared {
 }
 
 /// The link to `key`, under the name by which the client called us.
-pub(super) fn link<B>(request: &Request<B>, route: &Route, key: &ObjectKey, link: &Link) -> Response<Body> {
+pub(super) fn link<B>(request: &Request<B>, route: &str, key: &ObjectKey, link: &Link) -> Response<Body> {
     let host = match request.uri().authority() {
         Some(authority) => Some(authority.as_str()),
         None => request.headers().get(header::HOST).and_then(|host| host.to_str().ok()),
     };
-    let path = path::encode(&format!("{}{}", route.path, key.as_str()));
+    let path = path::encode(&format!("{}{}", route, key.as_str()));
     let url = format!("https://{}{path}?{}", host.unwrap_or_default(), link.query());
     let expires = std::time::UNIX_EPOCH + std::time::Duration::from_secs(link.expires);
     let mut response = answer::json(&Shared { url, expires: httpdate_rfc3339(expires) });

@@ -7,17 +7,13 @@ use http_body::Body as _;
 use uuid::Uuid;
 
 use super::{
-    answer,
-    arriving::Arriving,
+    Named, Place, answer,
     bodies::{FORM_AHEAD, FormFile, Raw},
     head,
-    line::Line,
-    path,
-    routes::Route,
 };
 use crate::{
     fault::Fault,
-    http::{Body, Pace},
+    http::{Arriving, Body, Pace, path},
     identity::{Action, Caller},
     objects::{Description, ObjectKey, Objects, Plaintext, Promises, Receipt, Upload, WriteCondition},
 };
@@ -63,21 +59,20 @@ pub(super) async fn put(
 /// # Errors
 /// Whatever keeps the object from being stored.
 pub(super) async fn post(
-    route: &Route,
+    at: &Place<'_>,
     request: Request<Arriving>,
     caller: &Caller,
     pace: Pace,
-    line: &mut Line,
 ) -> Result<Response<Body>, Fault> {
-    let class = route.objects.class();
+    let class = at.objects.class();
     check_content(request.headers())?;
     if head::write_condition(request.headers())? != WriteCondition::None {
         return Err(Fault::bad_request("a condition on an object that has no name yet: use PUT"));
     }
     let key = ObjectKey::new(&Uuid::now_v7().hyphenated().to_string(), &class.prefix)?;
-    line.named(key.as_str());
+    let name = key.as_str().to_owned();
     let upload = match form_boundary(request.headers())? {
-        Some(boundary) => form(&route.objects, key, request, pace, boundary).await?,
+        Some(boundary) => form(at.objects, key, request, pace, boundary).await?,
         None => Upload {
             key,
             description: head::description(request.headers(), class.allow_public_cache)?,
@@ -89,10 +84,11 @@ pub(super) async fn post(
             place: None,
         },
     };
-    let receipt = route.objects.put(upload).await?;
+    let receipt = at.objects.put(upload).await?;
     tracing::debug!(caller = caller.name, "an object was named");
     let mut response = received(&receipt, StatusCode::CREATED);
-    answer::set(&mut response, header::LOCATION, &path::encode(&format!("{}{}", route.path, receipt.key)));
+    response.extensions_mut().insert(Named(name));
+    answer::set(&mut response, header::LOCATION, &path::encode(&format!("{}{}", at.path, receipt.key)));
     Ok(response)
 }
 

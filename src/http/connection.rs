@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::tls::clients::Presented;
 
@@ -16,6 +16,32 @@ pub struct Connection {
     /// What the handshake settled; `None` on a listener without TLS.
     pub tls: Option<TlsInfo>,
     close: Notify,
+    /// How many of its bytes go past HTTP now, and whether they may no more.
+    tunnels: watch::Sender<Tunnels>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Tunnels {
+    open: usize,
+    cut: bool,
+}
+
+/// A connection whose protocol was switched, open until this is dropped.
+#[derive(Debug)]
+pub struct Tunnel(watch::Sender<Tunnels>);
+
+impl Tunnel {
+    /// Resolves when the server ends it.
+    pub async fn cut(&self) {
+        // The sender is ours.
+        let _ = self.0.subscribe().wait_for(|tunnels| tunnels.cut).await;
+    }
+}
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        self.0.send_modify(|tunnels| tunnels.open -= 1);
+    }
 }
 
 /// What a TLS handshake settled. The names are rustls's own, so their number is bounded.
@@ -36,7 +62,7 @@ pub struct TlsInfo {
 impl Connection {
     /// A connection between `peer` and `local`.
     pub fn new(peer: SocketAddr, local: SocketAddr, tls: Option<TlsInfo>) -> Self {
-        Self { peer, local, tls, close: Notify::new() }
+        Self { peer, local, tls, close: Notify::new(), tunnels: watch::Sender::default() }
     }
 
     /// Asks for the connection to end once the requests under way are answered:
@@ -44,6 +70,22 @@ impl Connection {
     /// asking twice is asking once.
     pub fn close(&self) {
         self.close.notify_one();
+    }
+
+    /// What is said once the protocol of this connection is switched.
+    pub fn tunnel(&self) -> Tunnel {
+        self.tunnels.send_modify(|tunnels| tunnels.open += 1);
+        Tunnel(self.tunnels.clone())
+    }
+
+    /// Resolves when no tunnel is open.
+    pub async fn no_tunnel(&self) {
+        let _ = self.tunnels.subscribe().wait_for(|tunnels| tunnels.open == 0).await;
+    }
+
+    /// Ends every tunnel.
+    pub fn cut_tunnels(&self) {
+        self.tunnels.send_modify(|tunnels| tunnels.cut = true);
     }
 
     /// Resolves when [`Connection::close`] was called. For the one task that serves the connection.

@@ -5,12 +5,15 @@ use std::error::Error;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
 
+mod arriving;
 pub mod connection;
 mod pace;
+pub mod path;
 mod problem;
 mod request_id;
 
-pub use connection::{Connection, TlsInfo};
+pub use arriving::{Arriving, Broken, arriving};
+pub use connection::{Connection, TlsInfo, Tunnel};
 pub use pace::{Pace, PaceError, Paced};
 pub use problem::problem;
 pub use request_id::RequestId;

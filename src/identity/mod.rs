@@ -103,6 +103,11 @@ impl Caller {
             && (self.grant.actions.is_empty() || self.grant.actions.contains(&action))
     }
 
+    /// Whether nothing is kept from the caller.
+    pub fn may_all(&self) -> bool {
+        self.grant.classes.is_empty() && self.grant.actions.is_empty()
+    }
+
     /// The caller if they may, else 403.
     ///
     /// # Errors

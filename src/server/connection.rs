@@ -120,7 +120,7 @@ pub(super) async fn run<S: Handler>(arrival: Arrival, tls: Arc<ServerConfig>, se
     let door = Door { service, connection: connection.clone(), pulse: pulse.clone() };
     let end = match protocol {
         Protocol::Http1 => {
-            let served = http1_builder(&shared.limits).serve_connection(io, door);
+            let served = http1_builder(&shared.limits).serve_connection(io, door).with_upgrades();
             drive(served, &pulse, &connection, &mut stop).await
         }
         Protocol::Http2 => {
@@ -129,6 +129,11 @@ pub(super) async fn run<S: Handler>(arrival: Arrival, tls: Arc<ServerConfig>, se
             drive(Http2 { connection: connection_of, streams }, &pulse, &connection, &mut stop).await
         }
     };
+    // What was switched to another protocol goes on without us, and is ours to end.
+    tokio::select! {
+        () = connection.no_tunnel() => {}
+        () = stopped(&mut stop, Stop::Cut) => connection.cut_tunnels(),
+    }
     if let End::Cut(Due::Stalled) = end {
         shared.metrics.connections_refused.with_label_values(&["send_stall"]).inc();
     }
@@ -158,7 +163,7 @@ trait Served: Unpin {
     fn end(&mut self);
 }
 
-impl<S: Handler> Served for http1::Connection<Io, Door<S>> {
+impl<S: Handler> Served for http1::UpgradeableConnection<Io, Door<S>> {
     fn poll_served(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
         Pin::new(self).poll(cx)
     }

@@ -222,7 +222,7 @@ async fn garbage_gets_an_alert_at_most() {
         ("HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec()),
         ("SSH", b"SSH-2.0-OpenSSH_9.2\r\n".to_vec()),
         ("zeroes", vec![0; 4096]),
-        ("a record that is too long", hello(0xffff, &[1; 70_000])),
+        ("a record that is too long", hello(0xffff, &vec![1; 70_000])),
         ("a hello of another kind", hello(4, &[2, 0, 0, 0])),
         ("an alert", vec![0x15, 0x03, 0x01, 0, 2, 2, 40]),
         ("SSL 2.0", vec![0x80, 0x2e, 0x01, 0x00, 0x02, 0x00, 0x15, 0x00, 0x00, 0x00, 0x10]),

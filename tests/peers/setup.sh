@@ -3,6 +3,7 @@
 #
 #   esdk      the official AWS Encryption SDK for Python, major version 4, and h2
 #   esdk-cli  the official command line, which stands on SDK 3.x
+#   apps      a WebSocket server and client, from PyPI
 #   aws       stand-ins for KMS and S3: moto, ministack and rclone's S3 server,
 #             with the official AWS SDK for Python to look into them by
 #
@@ -10,7 +11,7 @@
 #
 #   tls       sslyze, and OpenSSL 3.5 as pyOpenSSL brings it
 #
-# and sees that curl, openssl, haproxy and pebble are there. Nothing here is part of
+# and sees that curl, openssl, haproxy, nginx and pebble are there. Nothing here is part of
 # the product; nothing is written outside target/. Run it as often as you like:
 # it is quick once the pinned requirements have been installed.
 set -euo pipefail
@@ -39,6 +40,7 @@ missing_packages() {
     command -v openssl >/dev/null || echo openssl
     # Debian keeps it off the PATH of all but root.
     command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ] || echo haproxy
+    command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || echo nginx-light
     acme_pebble || echo pebble
     # Debian ships the venv module in python3 and the pip it needs elsewhere.
     "$python" -c 'import venv, ensurepip' 2>/dev/null || echo python3-venv
@@ -139,3 +141,4 @@ fi
 environment esdk requirements.txt 'aws_encryption_sdk, aws_cryptographic_material_providers.mpl, h2.connection'
 environment esdk-cli requirements-cli.txt 'aws_encryption_sdk_cli'
 environment aws requirements-aws.txt 'boto3, moto.server, ministack'
+environment apps requirements-apps.txt 'websockets'

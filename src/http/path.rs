@@ -12,7 +12,7 @@ const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_'
 /// # Errors
 /// 400 for what could mean two things to two readers: dot segments, empty
 /// segments, encoded slashes, controls, and what isn't UTF-8.
-pub(super) fn decode(path: &str) -> Result<String, Fault> {
+pub fn decode(path: &str) -> Result<String, Fault> {
     let bad = |what: &'static str| Err(Fault::bad_request(what));
     let Some(rest) = path.strip_prefix('/') else { return bad("the path doesn't begin with a slash") };
     let mut decoded = String::with_capacity(path.len());
@@ -37,7 +37,7 @@ pub(super) fn decode(path: &str) -> Result<String, Fault> {
 }
 
 /// A decoded path as it goes into a `Location` or a link.
-pub(super) fn encode(path: &str) -> String {
+pub fn encode(path: &str) -> String {
     utf8_percent_encode(path, PLAIN).to_string()
 }
 

@@ -5,6 +5,7 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Instant,
 };
@@ -14,11 +15,11 @@ use http::{Method, Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 
-use super::connection;
+use super::Route;
 use crate::{
     config::LogObjectKeys,
     fault::Fault,
-    http::{Body, BodyError, RequestId},
+    http::{Body, BodyError, Connection, RequestId},
     identity::Caller,
     objects::logged,
 };
@@ -46,7 +47,7 @@ pub(super) struct Line {
 
 impl Line {
     pub(super) fn new<B>(id: RequestId, request: &Request<B>, keys: LogObjectKeys) -> Self {
-        let connection = connection(request.extensions());
+        let connection = request.extensions().get::<Arc<Connection>>();
         Self {
             id,
             begun: Instant::now(),
@@ -80,11 +81,12 @@ impl Line {
         self.collection
     }
 
-    pub(super) fn routed(&mut self, route: &str, class: &str, rest: &str) {
-        route.clone_into(&mut self.route);
-        class.clone_into(&mut self.class);
+    pub(super) fn routed(&mut self, route: &Route, rest: &str) {
+        route.label.clone_into(&mut self.route);
+        route.class().clone_into(&mut self.class);
         self.collection = rest.is_empty();
-        if !rest.is_empty() {
+        // What comes behind a path that isn't sealed may be anything.
+        if !rest.is_empty() && !self.class.is_empty() {
             self.named(rest);
         }
     }

@@ -23,7 +23,7 @@ use hyper::body::Incoming;
 const LINGER: Duration = Duration::from_secs(1);
 
 /// A body that ends well only at its end.
-pub(super) struct Arriving {
+pub struct Arriving {
     /// There until it is dropped.
     body: Option<Incoming>,
     http2: bool,
@@ -31,14 +31,15 @@ pub(super) struct Arriving {
 
 /// Why a body broke off.
 #[derive(Debug)]
-pub(super) enum Broken {
+pub enum Broken {
+    /// As HTTP says.
     Http(hyper::Error),
     /// The stream was reset before its end, for no reason given.
     Reset,
 }
 
 /// `request` with its body as one that arrives.
-pub(super) fn arriving(request: Request<Incoming>) -> Request<Arriving> {
+pub fn arriving(request: Request<Incoming>) -> Request<Arriving> {
     let http2 = request.version() == Version::HTTP_2;
     request.map(|body| Arriving { body: Some(body), http2 })
 }

@@ -1,0 +1,252 @@
+//! The way of a request: its name, its route, its caller, the room that answers, its line.
+//!
+//! Whatever can refuse a request does so before a byte of its body is asked for.
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use http::{HeaderValue, Method, Request, Response, header};
+use hyper::body::Incoming;
+
+use crate::{
+    config::{Config, LogObjectKeys},
+    fault::{Fault, Kind},
+    gateway::{self, Gateway},
+    http::{Arriving, Body, Connection, Pace, RequestId, arriving, full, problem},
+    identity::{self, Caller, TokenStore},
+    metrics::Metrics,
+    objects::Objects,
+    proxy,
+    upstream::Upstream,
+};
+
+mod line;
+mod routes;
+
+use line::Line;
+use routes::{Does, Matched, Route, Routes};
+
+/// The door, as a service that each connection clones.
+#[derive(Clone)]
+pub struct Door(Arc<Inner>);
+
+struct Inner {
+    routes: Routes,
+    gateway: Gateway,
+    tokens: Option<Arc<dyn TokenStore>>,
+    certified: identity::Certificates,
+    pace: Pace,
+    object_keys: LogObjectKeys,
+    metrics: Metrics,
+}
+
+impl Door {
+    /// A door before `classes` and `upstreams`, by name, as `config` routes to them.
+    ///
+    /// # Errors
+    /// The name of what a route wants and that isn't there.
+    pub fn new(
+        config: &Config,
+        classes: &HashMap<String, Arc<Objects>>,
+        upstreams: &HashMap<String, Arc<Upstream>>,
+        tokens: Option<Arc<dyn TokenStore>>,
+        metrics: Metrics,
+    ) -> Result<Self, String> {
+        let pace = Pace { idle: config.limits.body_idle_timeout, min_rate: config.limits.min_body_rate };
+        Ok(Self(Arc::new(Inner {
+            routes: Routes::new(config, classes, upstreams)?,
+            gateway: Gateway::new(tokens.clone(), pace),
+            tokens,
+            certified: identity::Certificates::new(config.identity.certified.clone()),
+            pace,
+            object_keys: config.log.object_keys,
+            metrics,
+        })))
+    }
+}
+
+impl tower::Service<Request<Incoming>> for Door {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        let door = Arc::clone(&self.0);
+        Box::pin(async move { Ok(door.serve(request).await) })
+    }
+}
+
+impl Inner {
+    async fn serve(&self, request: Request<Incoming>) -> Response<Body> {
+        let begun = Instant::now();
+        let id = RequestId::new();
+        let mut line = Line::new(id, &request, self.object_keys);
+        let method = line.method();
+        let head_only = request.method() == Method::HEAD;
+        let mut response = match self.handle(arriving(request), &id, &mut line).await {
+            Ok(response) => response,
+            Err(fault) => {
+                line.fault(&fault);
+                let mut response = problem(&fault, &id.to_string());
+                if fault.kind() == Kind::MethodNotAllowed {
+                    let allow = HeaderValue::from_static(gateway::methods(line.is_collection()));
+                    response.headers_mut().insert(header::ALLOW, allow);
+                }
+                response
+            }
+        };
+        if head_only {
+            response = gateway::without_body(response);
+        }
+        if let Some(gateway::Named(key)) = response.extensions_mut().remove() {
+            line.named(&key);
+        }
+        response.headers_mut().insert("x-request-id", id.to_header());
+        let status = response.status().as_u16().to_string();
+        self.metrics.http_requests.with_label_values(&[line.route(), method, &status]).inc();
+        self.metrics.http_seconds.with_label_values(&[line.route(), method]).observe(begun.elapsed().as_secs_f64());
+        line.follow(response)
+    }
+
+    async fn handle(
+        &self,
+        request: Request<Arriving>,
+        id: &RequestId,
+        line: &mut Line,
+    ) -> Result<Response<Body>, Fault> {
+        still_trusted(&request)?;
+        let Matched { route, rest } = self.routes.find(&request)?;
+        line.routed(&route, &rest);
+        if let Some(expect) = request.headers().get(header::EXPECT)
+            && !expect.as_bytes().eq_ignore_ascii_case(b"100-continue")
+        {
+            return Err(Fault::new(Kind::ExpectationFailed, "the only expectation met here is 100-continue"));
+        }
+        match &route.does {
+            Does::Seal(objects) => {
+                let query = gateway::Query::parse(request.uri().query())?;
+                let caller = match query.link()? {
+                    _ if route.public => Caller::anonymous(),
+                    // Who follows a link means that.
+                    Some(link) => self.follow(&request, &link, &objects.class().name, &rest).await?,
+                    None => self.caller(&request).await?,
+                };
+                line.called_by(&caller);
+                let at = gateway::Place { path: &route.label, objects, rest: &rest };
+                self.gateway.answer(request, &at, &query, &caller).await
+            }
+            Does::Forward(forward, upstream) => {
+                let caller = if route.public { Caller::anonymous() } else { self.caller(&request).await? };
+                line.called_by(&caller);
+                // What a token may do to objects says nothing of an app's own doings.
+                if !caller.may_all() {
+                    let words = "your access is for objects alone";
+                    return Err(Fault::new(Kind::Forbidden, words).because(format!("caller `{}`", caller.name)));
+                }
+                let known = proxy::Known { id, caller: (!route.public).then_some(caller.name.as_str()) };
+                proxy::forward(upstream, forward, request, &known, self.pace).await
+            }
+            Does::Redirect(redirect) => Ok(elsewhere(&request, redirect)),
+            Does::Respond(respond) => {
+                let mut response = Response::new(full(respond.body.clone()));
+                *response.status_mut() = respond.status;
+                if let Ok(kind) = HeaderValue::from_str(&respond.content_type) {
+                    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+                }
+                Ok(response)
+            }
+        }
+    }
+
+    /// Who is calling, by the token that is sent, or else by the connection's certificate.
+    async fn caller(&self, request: &Request<Arriving>) -> Result<Caller, Fault> {
+        let authorization = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+        // Who says a token means that.
+        if authorization.is_none()
+            && let Some(caller) = self.certified(request)
+        {
+            return Ok(caller);
+        }
+        let tokens = self.tokens.as_deref().ok_or_else(|| {
+            Fault::new(Kind::Unauthorized, "a valid client certificate is needed")
+                .because("no [identity] tokens, and no [[identity.mtls]] that fits")
+        })?;
+        identity::authenticate(tokens, authorization).await
+    }
+
+    async fn follow(
+        &self,
+        request: &Request<Arriving>,
+        link: &identity::Link,
+        class: &str,
+        rest: &str,
+    ) -> Result<Caller, Fault> {
+        let tokens = self.tokens.as_deref().ok_or_else(|| {
+            Fault::new(Kind::Unauthorized, "this link is not valid, or no longer").because("no [identity] tokens")
+        })?;
+        if matches!(*request.method(), Method::GET | Method::HEAD) {
+            identity::follow(tokens, link, class, rest).await
+        } else {
+            Err(Fault::new(Kind::Forbidden, "a link is for reading alone"))
+        }
+    }
+
+    /// The caller whose certificate the connection came with.
+    fn certified(&self, request: &Request<Arriving>) -> Option<Caller> {
+        let connection = request.extensions().get::<Arc<Connection>>()?;
+        let client = connection.tls.as_ref()?.client.as_ref()?;
+        self.certified.caller(client, connection.local)
+    }
+}
+
+/// Whether the certificate that the connection came with would let it in today: one that
+/// was revoked, or whose time is over, ends it.
+fn still_trusted(request: &Request<Arriving>) -> Result<(), Fault> {
+    let Some(connection) = request.extensions().get::<Arc<Connection>>() else { return Ok(()) };
+    let client = connection.tls.as_ref().and_then(|tls| tls.client.as_ref());
+    if client.is_none_or(|client| client.holds()) {
+        return Ok(());
+    }
+    connection.close();
+    Err(Fault::new(Kind::Unauthorized, "your certificate is no longer trusted")
+        .because("revoked, expired, or its authority is gone"))
+}
+
+/// A redirect, with the request's own host, path and query where it says so.
+fn elsewhere(request: &Request<Arriving>, redirect: &crate::config::Redirect) -> Response<Body> {
+    let host = routes::host_of(request).unwrap_or_default();
+    // A host is what a client says: nothing of it that could end the address's host.
+    let host: String = host.chars().filter(|c| c.is_ascii_alphanumeric() || ".-_:[]".contains(*c)).collect();
+    let to = redirect
+        .to
+        .replace("{host}", &host)
+        .replace("{path}", request.uri().path())
+        .replace("{query}", request.uri().query().unwrap_or_default());
+    let mut response = Response::new(full(""));
+    *response.status_mut() = redirect.status;
+    if let Ok(to) = HeaderValue::from_str(&to) {
+        response.headers_mut().insert(header::LOCATION, to);
+    }
+    response
+}
+
+impl Route {
+    /// The class, for the log; empty where none is.
+    fn class(&self) -> &str {
+        match &self.does {
+            Does::Seal(objects) => &objects.class().name,
+            _ => "",
+        }
+    }
+}

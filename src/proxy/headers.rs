@@ -1,0 +1,227 @@
+//! Which headers go on to an app, and which come back.
+
+use std::net::SocketAddr;
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Version,
+    header::{self, Entry},
+};
+
+use crate::{
+    config::{Forward, Forwarded},
+    http::{Connection, RequestId},
+};
+
+/// Headers of one hop (RFC 9110, section 7.6.1), besides those that `Connection` names.
+const OF_ONE_HOP: [&str; 8] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+];
+/// What we say of a client, and nobody else: taken away when a client says it.
+const VOUCHED: [&str; 5] =
+    ["x-forwarded-proto", "x-forwarded-port", "x-forwarded-host", "x-real-ip", "x-sealward-caller"];
+/// What begins so is vouched for too.
+const VOUCHED_PREFIX: &str = "x-amzn-mtls-";
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_AMZN_TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
+
+/// What of a request's head decides about its headers.
+pub(super) struct About<'a> {
+    pub(super) connection: Option<&'a Connection>,
+    pub(super) id: &'a RequestId,
+    /// The caller's name, where a token or certificate told it.
+    pub(super) caller: Option<&'a str>,
+    /// The protocol that both sides are to switch to.
+    pub(super) upgrade: Option<HeaderValue>,
+    pub(super) host: Option<HeaderValue>,
+}
+
+/// Makes a client's headers those that an app is to see.
+pub(super) fn onward(headers: &mut HeaderMap, about: &About<'_>, forward: &Forward) {
+    let trailers = headers.get(header::TE).is_some_and(|te| {
+        te.to_str().is_ok_and(|te| te.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers")))
+    });
+    without_hop(headers);
+    // It was met at our door.
+    headers.remove(header::EXPECT);
+    for name in VOUCHED {
+        headers.remove(name);
+    }
+    let vouched: Vec<HeaderName> =
+        headers.keys().filter(|name| name.as_str().starts_with(VOUCHED_PREFIX)).cloned().collect();
+    for name in vouched {
+        headers.remove(name);
+    }
+    if about.caller.is_some() {
+        // The token was for us.
+        headers.remove(header::AUTHORIZATION);
+    }
+    if trailers {
+        // The one that goes on: gRPC doesn't do without.
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    if let Some(protocol) = &about.upgrade {
+        headers.insert(header::UPGRADE, protocol.clone());
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    }
+    if let Some(host) = &about.host {
+        headers.insert(header::HOST, host.clone());
+    }
+    // HTTP/2 lets a client write cookies apart (RFC 9113, section 8.2.3).
+    join_cookies(headers);
+    if let Some(connection) = about.connection {
+        say_whence(headers, connection, forward);
+    }
+    set(headers, "x-request-id", &about.id.to_string());
+    if let Some(name) = about.caller {
+        set(headers, "x-sealward-caller", name);
+    }
+    if !headers.contains_key(&X_AMZN_TRACE_ID) {
+        let random: [u8; 12] = crate::secret::random_array().unwrap_or_default();
+        let random: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let seconds = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
+        set(headers, "x-amzn-trace-id", &format!("Root=1-{seconds:08x}-{random}"));
+    }
+}
+
+/// Takes away what is of one hop; an answer's too.
+pub(super) fn without_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+    for name in OF_ONE_HOP {
+        headers.remove(name);
+    }
+}
+
+/// The protocol that a request asks to switch to, if it does.
+pub(super) fn upgrade(method: &Method, version: Version, headers: &HeaderMap) -> Option<HeaderValue> {
+    let asks = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| value.split(',').any(|option| option.trim().eq_ignore_ascii_case("upgrade")));
+    let wanted = headers.get(header::UPGRADE)?;
+    // h2c is for us alone to speak; and a body would be taken for the other protocol.
+    let h2c = wanted.as_bytes().eq_ignore_ascii_case(b"h2c");
+    (asks && version == Version::HTTP_11 && *method == Method::GET && !h2c).then(|| wanted.clone())
+}
+
+fn say_whence(headers: &mut HeaderMap, connection: &Connection, forward: &Forward) {
+    let peer = connection.peer.ip().to_canonical().to_string();
+    match forward.x_forwarded_for {
+        Forwarded::Append => {
+            let before: Vec<_> =
+                headers.get_all(&X_FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).collect();
+            let all = if before.is_empty() { peer } else { format!("{}, {peer}", before.join(", ")) };
+            set(headers, "x-forwarded-for", &all);
+        }
+        Forwarded::Preserve => {}
+        Forwarded::Remove => {
+            headers.remove(&X_FORWARDED_FOR);
+        }
+    }
+    set(headers, "x-forwarded-proto", if connection.tls.is_some() { "https" } else { "http" });
+    set(headers, "x-forwarded-port", &connection.local.port().to_string());
+    if let Some(host) = headers.get(header::HOST).cloned() {
+        headers.insert("x-forwarded-host", host);
+    }
+    if forward.forwarded {
+        let of = node(connection.peer);
+        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let host = host.replace(['"', '\\'], "");
+        let element = format!("for={of};host=\"{host}\";proto=https");
+        let before: Vec<_> =
+            headers.get_all(header::FORWARDED).iter().filter_map(|value| value.to_str().ok()).collect();
+        let all = if before.is_empty() { element } else { format!("{}, {element}", before.join(", ")) };
+        set(headers, "forwarded", &all);
+    } else {
+        headers.remove(header::FORWARDED);
+    }
+    if let Some(client) = connection.tls.as_ref().and_then(|tls| tls.client.as_ref()) {
+        certificate(headers, client);
+    }
+}
+
+/// The client's certificate, as an AWS load balancer hands it on.
+fn certificate(headers: &mut HeaderMap, client: &crate::tls::clients::Presented) {
+    if !client.is_verified() {
+        let chain: String = client.chain.iter().map(|cert| pem(cert)).collect();
+        return set(headers, "x-amzn-mtls-clientcert", &percent(&chain));
+    }
+    set(headers, "x-amzn-mtls-clientcert-serial-number", &client.serial.replace(':', ""));
+    set(headers, "x-amzn-mtls-clientcert-issuer", &client.issuer);
+    let subject: Vec<String> = client.subject.iter().map(|(kind, value)| format!("{kind}={value}")).collect();
+    set(headers, "x-amzn-mtls-clientcert-subject", &subject.join(","));
+    let (from, to) = client.validity;
+    let date = |at: i64| crate::tls::prove::date(at);
+    set(headers, "x-amzn-mtls-clientcert-validity", &format!("NotBefore={};NotAfter={}", date(from), date(to)));
+    if let Some(leaf) = client.chain.first() {
+        set(headers, "x-amzn-mtls-clientcert-leaf", &percent(&pem(leaf)));
+    }
+}
+
+fn pem(der: &[u8]) -> String {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    let text = STANDARD.encode(der);
+    let mut lines = String::from("-----BEGIN CERTIFICATE-----\n");
+    let mut rest = text.as_str();
+    while !rest.is_empty() {
+        let (line, after) = rest.split_at(rest.len().min(64));
+        lines.push_str(line);
+        lines.push('\n');
+        rest = after;
+    }
+    lines + "-----END CERTIFICATE-----\n"
+}
+
+/// URL-encoded, with `+`, `=` and `/` as they are.
+fn percent(text: &str) -> String {
+    use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+    const PLAIN: &AsciiSet =
+        &NON_ALPHANUMERIC.remove(b'+').remove(b'=').remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+    utf8_percent_encode(text, PLAIN).to_string()
+}
+
+/// A node of RFC 7239, section 6.
+fn node(address: SocketAddr) -> String {
+    match address.ip().to_canonical() {
+        std::net::IpAddr::V4(address) => address.to_string(),
+        std::net::IpAddr::V6(address) => format!("\"[{address}]\""),
+    }
+}
+
+fn join_cookies(headers: &mut HeaderMap) {
+    let Entry::Occupied(cookies) = headers.entry(header::COOKIE) else { return };
+    let mut all = cookies.iter();
+    let (Some(first), Some(second)) = (all.next(), all.next()) else { return };
+    let rest = all.flat_map(|cookie| [b"; ".as_slice(), cookie.as_bytes()].concat());
+    let joined: Vec<u8> =
+        first.as_bytes().iter().copied().chain(*b"; ").chain(second.as_bytes().iter().copied()).chain(rest).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&joined) {
+        headers.insert(header::COOKIE, joined);
+    }
+}
+
+/// Sets what can stand in a header; what can't is left away.
+fn set(headers: &mut HeaderMap, name: &'static str, value: &str) {
+    let plain: String = value.chars().filter(|c| !c.is_control()).collect();
+    match HeaderValue::from_bytes(plain.as_bytes()) {
+        Ok(value) => drop(headers.insert(name, value)),
+        Err(_) => drop(headers.remove(name)),
+    }
+}

@@ -1,0 +1,132 @@
+//! HTTP to the apps behind: a request goes on as it comes, and its answer comes back as it is.
+//!
+//! Nothing is kept in between: a body's next piece is asked for when the other side has
+//! taken the last.
+
+use std::{
+    future::Future as _,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
+use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+use crate::{
+    config::Forward,
+    fault::{Fault, Kind},
+    http::{Arriving, Body, BodyError, Connection, Pace, Paced, RequestId},
+    upstream::{Answer, Failure, InFlight, Upstream},
+};
+
+mod headers;
+mod tunnel;
+
+/// What is known of a request besides itself.
+pub struct Known<'a> {
+    /// Its id.
+    pub id: &'a RequestId,
+    /// The caller's name, unless the route is public.
+    pub caller: Option<&'a str>,
+}
+
+/// Sends `request` on to `upstream`, as `forward` says.
+///
+/// # Errors
+/// 502 where no target answers, 504 where one doesn't go on, 400 or 408 where the client's
+/// own body ends early.
+pub async fn forward(
+    upstream: &Arc<Upstream>,
+    forward: &Forward,
+    mut request: Request<Arriving>,
+    known: &Known<'_>,
+    pace: Pace,
+) -> Result<Response<Body>, Fault> {
+    let connection = request.extensions().get::<Arc<Connection>>().cloned();
+    let upgrade = headers::upgrade(request.method(), request.version(), request.headers());
+    let theirs = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
+    let host = match request.uri().authority() {
+        Some(authority) if request.version() == Version::HTTP_2 => HeaderValue::from_str(authority.as_str()).ok(),
+        _ => None,
+    };
+    let (mut head, body) = request.into_parts();
+    let about = headers::About { connection: connection.as_deref(), id: known.id, caller: known.caller, upgrade, host };
+    headers::onward(&mut head.headers, &about, forward);
+    let body = Paced::new(body, pace);
+    let Answer { mut response, in_flight } =
+        upstream.send(head, body).await.map_err(|failure| fault(upstream, failure))?;
+
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let protocol = response.headers().get(header::UPGRADE).cloned();
+        let (Some(client), Some(protocol), Some(connection)) = (theirs, protocol, connection) else {
+            return Err(Fault::new(Kind::BadGateway, "the app behind answered what makes no sense")
+                .because("it switches protocols unasked"));
+        };
+        let sides = tunnel::Sides { client, app: hyper::upgrade::on(&mut response), idle: upstream.idle() };
+        tokio::spawn(tunnel::run(sides, connection.tunnel(), in_flight));
+        let (mut head, _) = response.into_parts();
+        headers::without_hop(&mut head.headers);
+        head.headers.insert(header::UPGRADE, protocol);
+        head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        return Ok(Response::from_parts(head, crate::http::empty()));
+    }
+    let idle = upstream.idle();
+    headers::without_hop(response.headers_mut());
+    Ok(response.map(|body| Answered { body, idle, timer: None, in_flight: Some(in_flight) }.boxed_unsync()))
+}
+
+fn fault(upstream: &Upstream, failure: Failure) -> Fault {
+    let name = upstream.name();
+    match failure {
+        Failure::Unreachable(words) => {
+            Fault::new(Kind::BadGateway, "the app behind can't be reached").because(format!("upstream {name}: {words}"))
+        }
+        Failure::Broken(words) => Fault::new(Kind::BadGateway, "the app behind ended without an answer")
+            .because(format!("upstream {name}: {words}")),
+        Failure::Client(words) => Fault::bad_request("the body broke off").because(format!("upstream {name}: {words}")),
+        Failure::Idle(idle) => Fault::new(Kind::GatewayTimeout, "the app behind doesn't answer")
+            .because(format!("upstream {name}: nothing went or came for {} s", idle.as_secs())),
+    }
+}
+
+/// An app's body on its way back, which has to go on.
+struct Answered {
+    body: Incoming,
+    idle: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+    in_flight: Option<InFlight>,
+}
+
+impl http_body::Body for Answered {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
+            this.timer = None;
+            if frame.is_none() || this.body.is_end_stream() {
+                this.in_flight = None;
+            }
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        let due = Instant::now() + this.idle;
+        let timer = this.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Some(Err("the app behind stopped in the middle of its answer".into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,107 @@
+//! Bytes between both sides of a connection whose protocol was switched, until one of them
+//! ends, nothing goes or comes for too long, or the server ends.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Instant,
+};
+
+use crate::{http::Tunnel, upstream::InFlight};
+
+/// Both sides, once they have switched.
+pub(super) struct Sides {
+    pub(super) client: OnUpgrade,
+    pub(super) app: OnUpgrade,
+    pub(super) idle: Duration,
+}
+
+/// Passes bytes to the end.
+pub(super) async fn run(sides: Sides, tunnel: Tunnel, in_flight: InFlight) {
+    let Sides { client, app, idle } = sides;
+    let passing = async {
+        let (client, app) = tokio::try_join!(client, app).map_err(io::Error::other)?;
+        let progress = Arc::new(Progress { begun: Instant::now(), milliseconds: AtomicU64::new(0) });
+        let side = |side: Upgraded| Side { io: TokioIo::new(side), progress: Arc::clone(&progress) };
+        let (mut client, mut app) = (side(client), side(app));
+        let copied = tokio::io::copy_bidirectional(&mut client, &mut app);
+        tokio::pin!(copied);
+        loop {
+            tokio::select! {
+                copied = &mut copied => return copied.map(drop),
+                () = tokio::time::sleep_until(progress.last() + idle) => {
+                    if progress.last() + idle <= Instant::now() {
+                        return Err(io::Error::new(io::ErrorKind::TimedOut, "nothing went or came"));
+                    }
+                }
+            }
+        }
+    };
+    let ended = tokio::select! {
+        ended = passing => ended,
+        () = tunnel.cut() => Ok(()),
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a tunnel ended");
+    }
+    drop((tunnel, in_flight));
+}
+
+/// When a byte last went either way.
+struct Progress {
+    begun: Instant,
+    milliseconds: AtomicU64,
+}
+
+impl Progress {
+    fn last(&self) -> Instant {
+        self.begun + Duration::from_millis(self.milliseconds.load(Ordering::Relaxed))
+    }
+
+    fn now(&self) {
+        let since = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.milliseconds.store(since, Ordering::Relaxed);
+    }
+}
+
+struct Side {
+    io: TokioIo<Upgraded>,
+    progress: Arc<Progress>,
+}
+
+impl AsyncRead for Side {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.io).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.progress.now();
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Side {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}

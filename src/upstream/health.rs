@@ -1,0 +1,63 @@
+//! Active checks: each target is asked now and then whether it is well.
+
+use std::sync::Arc;
+
+use http::Request;
+use http_body_util::BodyExt as _;
+use tokio::task::JoinSet;
+
+use super::{
+    Upstream,
+    sent::{Activity, Lender},
+    target::Target,
+};
+use crate::{config::Health, secret::jittered};
+
+/// As much of a check's answer is read, so that its connection can be used again; bytes.
+const READ: usize = 64 << 10;
+
+/// Looks after every target of `upstream`. Never ends by itself.
+pub(super) async fn watch(upstream: &Arc<Upstream>) {
+    let Some(health) = &upstream.health else { return std::future::pending().await };
+    let mut checks = JoinSet::new();
+    for target in &upstream.targets {
+        checks.spawn(look_after(Arc::clone(upstream), Arc::clone(target), health.clone()));
+    }
+    while checks.join_next().await.is_some() {}
+}
+
+async fn look_after(upstream: Arc<Upstream>, target: Arc<Target>, health: Health) {
+    let (mut well, mut unwell) = (0_u32, 0_u32);
+    loop {
+        let found = tokio::time::timeout(health.timeout, check(&upstream, &target, &health)).await;
+        let found = found.unwrap_or_else(|_| Err("no answer in time".into()));
+        match &found {
+            Ok(()) => (well, unwell) = (well.saturating_add(1), 0),
+            Err(_) => (well, unwell) = (0, unwell.saturating_add(1)),
+        }
+        let (name, at) = (upstream.name.as_str(), target.name());
+        if unwell >= health.unhealthy && target.found(false) {
+            let why = found.err().unwrap_or_default();
+            tracing::warn!(upstream = name, target = at, "a target is unwell and gets no requests: {why}");
+            upstream.metrics.upstream_healthy.with_label_values(&[name, at]).set(0);
+        } else if well >= health.healthy && target.found(true) {
+            tracing::info!(upstream = name, target = at, "a target is well again");
+            upstream.metrics.upstream_healthy.with_label_values(&[name, at]).set(1);
+        }
+        tokio::time::sleep(jittered(health.interval)).await;
+    }
+}
+
+async fn check(upstream: &Upstream, target: &Target, health: &Health) -> Result<(), String> {
+    let request =
+        Request::get(&health.path).header("host", target.authority().as_str()).header("user-agent", "sealward");
+    let (head, body) = request.body(http_body_util::Empty::new()).map_err(|error| error.to_string())?.into_parts();
+    let lender = Lender::new(body);
+    let request = upstream.request(&head, target, lender.lend(&Activity::new()));
+    let answer = upstream.client.request(request).await.map_err(|error| super::chain(&error))?;
+    let status = answer.status().as_u16();
+    // Read to its end, so that the connection goes back to the pool.
+    let _ = http_body_util::Limited::new(answer.into_body(), READ).collect().await;
+    let good = health.codes.iter().any(|(from, to)| (*from..=*to).contains(&status));
+    if good { Ok(()) } else { Err(format!("it answered {status}")) }
+}

@@ -1,0 +1,13 @@
+//! The real binary in front of real apps: nginx.
+
+#![allow(clippy::float_cmp)] // counters are whole numbers
+
+#[allow(unreachable_pub)] // it is shared by many
+#[path = "../support/mod.rs"]
+mod support;
+
+mod apps;
+mod forwarding;
+mod nginx;
+mod routing;
+mod switched;
