@@ -180,7 +180,9 @@ impl ResolvesServerCert for Certificates {
             return self.answers.as_ref()?.certificate(hello.server_name()?);
         }
         let schemes = hello.signature_schemes();
-        self.choose(hello.server_name(), |key| key.key.choose_scheme(schemes).is_some())
+        let name = hello.server_name();
+        // One that it can't verify is what it is told so by: a handshake failure.
+        self.choose(name, |key| key.key.choose_scheme(schemes).is_some()).or_else(|| self.choose(name, |_| true))
     }
 }
 
