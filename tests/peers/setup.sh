@@ -3,7 +3,7 @@
 #
 #   esdk      the official AWS Encryption SDK for Python, major version 4, and h2
 #   esdk-cli  the official command line, which stands on SDK 3.x
-#   apps      a WebSocket server and client, from PyPI
+#   apps      a WebSocket server and client, and gRPC's own
 #   aws       stand-ins for KMS and S3: moto, ministack and rclone's S3 server,
 #             with the official AWS SDK for Python to look into them by
 #
@@ -141,4 +141,4 @@ fi
 environment esdk requirements.txt 'aws_encryption_sdk, aws_cryptographic_material_providers.mpl, h2.connection'
 environment esdk-cli requirements-cli.txt 'aws_encryption_sdk_cli'
 environment aws requirements-aws.txt 'boto3, moto.server, ministack'
-environment apps requirements-apps.txt 'websockets'
+environment apps requirements-apps.txt 'grpc, websockets'

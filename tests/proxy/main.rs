@@ -8,6 +8,8 @@ mod support;
 
 mod apps;
 mod forwarding;
+mod grpc;
 mod nginx;
+mod peer;
 mod routing;
 mod switched;

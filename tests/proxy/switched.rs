@@ -1,76 +1,23 @@
 //! Connections that switch to another protocol: WebSocket, by Python's `websockets`.
 
-use std::{
-    io::{BufRead as _, BufReader, Read as _},
-    path::{Path, PathBuf},
-    process::{Child, ChildStdout, Command, Stdio},
-};
-
 use crate::{
     apps::{ask, serve, to},
     nginx::Nginx,
+    peer::Peer,
     support::{Sealward, Site, eventually},
 };
 
-fn python() -> Command {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("below the target folder");
-    let python: PathBuf = target.join("peers/apps/bin/python");
-    assert!(python.exists(), "{} isn't there: run `make test`, which installs it", python.display());
-    let mut command = Command::new(python);
-    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/websocket.py"));
-    command.env("PYTHONDONTWRITEBYTECODE", "1").stdin(Stdio::piped()).stdout(Stdio::piped());
-    command
-}
-
-/// A process that ends with its input.
-struct Peer {
-    child: Child,
-    said: BufReader<ChildStdout>,
-}
-
-impl Peer {
-    fn start(mut command: Command) -> Self {
-        let mut child = command.spawn().expect("starts");
-        let said = BufReader::new(child.stdout.take().expect("is piped"));
-        Self { child, said }
-    }
-
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.said.read_line(&mut line).expect("says something");
-        line.trim().to_owned()
-    }
-
-    /// Waits for its end, and gives the rest of what it says.
-    fn ended(mut self) -> String {
-        let mut rest = String::new();
-        self.said.read_to_string(&mut rest).expect("text");
-        rest
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        let _ = self.child.wait();
-    }
-}
-
 fn echo() -> (Peer, String) {
-    let mut command = python();
-    command.arg("serve");
-    let mut peer = Peer::start(command);
+    let mut peer = Peer::start("websocket.py", ["serve"]);
     let url = format!("http://127.0.0.1:{}", peer.line());
     (peer, url)
 }
 
 fn talker(site: &Site, server: &Sealward, hold: bool) -> Peer {
-    let mut command = python();
-    command.arg("talk").arg(format!("wss://localhost:{}/chat", server.https.port())).arg(site.path("tls/ca.pem"));
-    if hold {
-        command.arg("hold");
-    }
-    Peer::start(command)
+    let url = format!("wss://localhost:{}/chat", server.https.port());
+    let ca = site.path("tls/ca.pem").to_string_lossy().into_owned();
+    let hold = hold.then(|| "hold".to_owned());
+    Peer::start("websocket.py", ["talk".to_owned(), url, ca].into_iter().chain(hold))
 }
 
 #[test]
