@@ -68,7 +68,9 @@ pub async fn forward(
             return Err(Fault::new(Kind::BadGateway, "the app behind answered what makes no sense")
                 .because("it switches protocols unasked"));
         };
-        let sides = tunnel::Sides { client, app: hyper::upgrade::on(&mut response), idle: upstream.idle() };
+        let certificate = connection.tls.as_ref().and_then(|tls| tls.client.clone());
+        let app = hyper::upgrade::on(&mut response);
+        let sides = tunnel::Sides { client, app, idle: upstream.idle(), certificate };
         tokio::spawn(tunnel::run(sides, connection.tunnel(), in_flight));
         let (mut head, _) = response.into_parts();
         headers::without_hop(&mut head.headers);

@@ -19,18 +19,23 @@ use tokio::{
     time::Instant,
 };
 
-use crate::{http::Tunnel, upstream::InFlight};
+use crate::{http::Tunnel, tls::clients::Presented, upstream::InFlight};
+
+/// How often it is asked whether a client's certificate is still trusted.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Both sides, once they have switched.
 pub(super) struct Sides {
     pub(super) client: OnUpgrade,
     pub(super) app: OnUpgrade,
     pub(super) idle: Duration,
+    /// The client's certificate, for as long as it is trusted.
+    pub(super) certificate: Option<Arc<Presented>>,
 }
 
 /// Passes bytes to the end.
 pub(super) async fn run(sides: Sides, tunnel: Tunnel, in_flight: InFlight) {
-    let Sides { client, app, idle } = sides;
+    let Sides { client, app, idle, certificate } = sides;
     let passing = async {
         let (client, app) = tokio::try_join!(client, app).map_err(io::Error::other)?;
         let progress = Arc::new(Progress { begun: Instant::now(), milliseconds: AtomicU64::new(0) });
@@ -52,11 +57,20 @@ pub(super) async fn run(sides: Sides, tunnel: Tunnel, in_flight: InFlight) {
     let ended = tokio::select! {
         ended = passing => ended,
         () = tunnel.cut() => Ok(()),
+        () = distrusted(certificate) => Err(io::Error::other("the client's certificate is no longer trusted")),
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a tunnel ended");
     }
     drop((tunnel, in_flight));
+}
+
+/// Resolves once a client's certificate would let it in no more.
+async fn distrusted(certificate: Option<Arc<Presented>>) {
+    let Some(certificate) = certificate else { return std::future::pending().await };
+    while certificate.holds() {
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 /// When a byte last went either way.

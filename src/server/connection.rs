@@ -93,6 +93,8 @@ pub(super) async fn run<S: Handler>(arrival: Arrival, tls: Arc<ServerConfig>, se
     let Arrival { socket, peer, balanced, clients, open, permit } = arrival;
     let mut stop = shared.stop.clone();
     let Ok(local) = socket.local_addr() else { return };
+    // By the trust of now, or a later one, the client is judged.
+    let clients = clients.map(|clients| (clients.epoch(), clients));
     let stream = {
         let _state = In::new(&shared.metrics, "handshake");
         // Nobody has asked for anything yet: a server that stops has nothing to finish here.
@@ -112,7 +114,7 @@ pub(super) async fn run<S: Handler>(arrival: Arrival, tls: Arc<ServerConfig>, se
 
     let session = stream.get_ref().1;
     let protocol = if session.alpn_protocol() == Some(b"h2") { Protocol::Http2 } else { Protocol::Http1 };
-    let client = clients.and_then(|clients| clients.presented(session.peer_certificates()));
+    let client = clients.and_then(|(epoch, clients)| clients.presented(session.peer_certificates(), epoch));
     let info = TlsInfo { sni: session.server_name().map(str::to_owned), client, ..told(session) };
     let connection = Arc::new(Connection::new(peer, local, Some(info)));
     let pulse = Pulse::new(protocol, &shared.limits);

@@ -243,12 +243,22 @@ fn revocation_lists(bytes: &[u8]) -> Option<Vec<CertificateRevocationListDer<'st
 }
 
 impl Clients {
-    /// What is known of a client that came with `chain`; `None` for one that brought none.
-    pub fn presented(self: &Arc<Self>, chain: Option<&[CertificateDer<'static>]>) -> Option<Arc<Presented>> {
+    /// Goes up with every replacement of the trust.
+    pub fn epoch(&self) -> u64 {
+        self.trust.load().epoch
+    }
+
+    /// What is known of a client that came with `chain` in a handshake that began at `epoch`;
+    /// `None` for one that brought none.
+    pub fn presented(
+        self: &Arc<Self>,
+        chain: Option<&[CertificateDer<'static>]>,
+        epoch: u64,
+    ) -> Option<Arc<Presented>> {
         let chain = chain.filter(|chain| !chain.is_empty())?;
         let trust = self.trust.load();
         let judged =
-            trust.verifier.is_some().then(|| Judged { clients: Arc::clone(self), epoch: AtomicU64::new(trust.epoch) });
+            trust.verifier.is_some().then(|| Judged { clients: Arc::clone(self), epoch: AtomicU64::new(epoch) });
         Presented::of(chain, judged).map(Arc::new)
     }
 }
