@@ -541,7 +541,7 @@ pub enum Action {
         class: String,
     },
     /// `forward = { upstream = "…" }`
-    Forward(Forward),
+    Forward(Box<Forward>),
     /// `redirect = { to = "…" }`
     Redirect(Redirect),
     /// `respond = { status, body }`
@@ -557,6 +557,40 @@ pub struct Forward {
     pub x_forwarded_for: Forwarded,
     /// `forwarded`: whether `Forwarded` (RFC 7239) is written too. Default false.
     pub forwarded: bool,
+    /// `rewrite = { pattern, to }`: the path as the app sees it; the same when absent.
+    pub rewrite: Option<(Regex, String)>,
+    /// `host`: the host as the app sees it; the client's when absent.
+    pub host: Option<http::HeaderValue>,
+    /// `request`: what becomes of a request's headers, after all else.
+    pub request: HeaderEdits,
+    /// `response`: what becomes of an answer's.
+    pub response: HeaderEdits,
+}
+
+/// `{ remove = […], set = { … }, add = { … } }`, in this order.
+#[derive(Clone, Debug, Default)]
+pub struct HeaderEdits {
+    /// `remove`
+    pub remove: Vec<http::HeaderName>,
+    /// `set`: in place of what is there.
+    pub set: Vec<(http::HeaderName, http::HeaderValue)>,
+    /// `add`: beside what is there.
+    pub add: Vec<(http::HeaderName, http::HeaderValue)>,
+}
+
+impl HeaderEdits {
+    /// Does them.
+    pub fn apply(&self, headers: &mut http::HeaderMap) {
+        for name in &self.remove {
+            headers.remove(name);
+        }
+        for (name, value) in &self.set {
+            headers.insert(name, value.clone());
+        }
+        for (name, value) in &self.add {
+            headers.append(name, value.clone());
+        }
+    }
 }
 
 /// What becomes of `X-Forwarded-For`.

@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use http::{HeaderName, Method, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use regex::Regex;
 
 use super::{
-    Action, Forward, Forwarded, Host, Matching, Path, Redirect, Respond, Route,
+    Action, Forward, Forwarded, HeaderEdits, Host, Matching, Path, Redirect, Respond, Route,
     classes::Classes,
     document::{Found, Section},
     report::{Fault, listed, nearest, quoted},
@@ -22,6 +22,8 @@ const REDIRECTS: [(&str, StatusCode); 4] = [
     ("307", StatusCode::TEMPORARY_REDIRECT),
     ("308", StatusCode::PERMANENT_REDIRECT),
 ];
+/// Headers that frame a message or name a hop: nobody's to change.
+const UNTOUCHED: [&str; 6] = ["connection", "content-length", "host", "te", "transfer-encoding", "upgrade"];
 /// The largest pattern, compiled; bytes.
 const PATTERN: usize = 1 << 20;
 
@@ -110,13 +112,16 @@ fn path(section: &Section<'_>) -> (Option<Found<String>>, Option<Path>) {
 
 /// The whole of what it is matched with.
 fn pattern(section: &Section<'_>, found: &Found<String>) -> Option<Regex> {
-    let whole = format!("^(?:{})$", found.value);
-    match regex::RegexBuilder::new(&whole).size_limit(PATTERN).build() {
+    compiled(section, found, &format!("^(?:{})$", found.value))
+}
+
+fn compiled(section: &Section<'_>, found: &Found<String>, pattern: &str) -> Option<Regex> {
+    match regex::RegexBuilder::new(pattern).size_limit(PATTERN).build() {
         Ok(pattern) => Some(pattern),
         Err(error) => {
             let why = error.to_string();
             let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
-            let help = format!("{why}; the syntax is that of the `regex` crate, for the whole of what is matched");
+            let help = format!("{why}; the syntax is that of the `regex` crate");
             section.fault(
                 Fault::new(format!("the pattern {} can't be read", quoted(&found.raw)), help)
                     .at(&found.span, "this pattern"),
@@ -214,10 +219,79 @@ fn forward(section: &Section<'_>, upstreams: &Upstreams) -> Option<Action> {
     let upstream = section.string("upstream");
     let x_forwarded_for = section.one_of("x_forwarded_for", &FORWARDED).unwrap_or(Forwarded::Append);
     let forwarded = section.boolean("forwarded").unwrap_or(false);
+    let rewrite = section.section("rewrite").and_then(|rewrite| self::rewrite(&rewrite));
+    let host = section.string("host").and_then(|host| {
+        let parsed = host.value.parse::<http::uri::Authority>().ok().filter(|_| !host.value.contains('@'));
+        if parsed.is_none() {
+            let fault = Fault::new(
+                "`host` is no host",
+                "write it as the app expects it: `app.internal`, with a port if need be",
+            );
+            section.fault(fault.at(&host.span, "this host"));
+        }
+        parsed.and_then(|_| HeaderValue::from_str(&host.value).ok())
+    });
+    let edits = |key| section.section(key).map(|edits| self::edits(&edits)).unwrap_or_default();
+    let (request, response) = (edits("request"), edits("response"));
     section.finish();
     let upstream = upstream?;
     let known = known(section, &upstream, &upstreams.names()?, "upstream");
-    known.then_some(Action::Forward(Forward { upstream: upstream.value, x_forwarded_for, forwarded }))
+    known.then_some(Action::Forward(Box::new(Forward {
+        upstream: upstream.value,
+        x_forwarded_for,
+        forwarded,
+        rewrite,
+        host,
+        request,
+        response,
+    })))
+}
+
+/// The path that an app sees: `pattern` finds what `to` takes the place of.
+fn rewrite(section: &Section<'_>) -> Option<(Regex, String)> {
+    section.require("pattern", "\"^/app/\"");
+    section.require("to", "\"/\"");
+    let pattern = section.string("pattern").and_then(|found| compiled(section, &found, &found.value));
+    let to = section.string("to").filter(|to| {
+        let good = to.value.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#'));
+        if !good {
+            let help = "write a path, encoded; `$1` and `${name}` stand for what the pattern's groups found";
+            section.fault(Fault::new("`to` is no path", help).at(&to.span, "this path"));
+        }
+        good
+    });
+    section.finish();
+    pattern.zip(to.map(|to| to.value))
+}
+
+fn edits(section: &Section<'_>) -> HeaderEdits {
+    let name = |found: &str, span: &Range<usize>| {
+        let name = found.parse::<HeaderName>().ok().filter(|name| !UNTOUCHED.contains(&name.as_str()));
+        if name.is_none() {
+            let title = format!("the header {} is not one to be changed here", quoted(found));
+            let help = format!("write a header's name; {} are HTTP's own", listed(UNTOUCHED));
+            section.fault(Fault::new(title, help).at(span, "here"));
+        }
+        name
+    };
+    let pairs = |key: &'static str| -> Vec<_> {
+        let found = section.entries(key).unwrap_or_default();
+        let pair = |(key, value): (String, Found<String>)| {
+            let text = HeaderValue::from_str(&value.value).ok();
+            if text.is_none() {
+                let fault =
+                    Fault::new(format!("the value of {} can't stand in a header", quoted(&key)), "write visible text");
+                section.fault(fault.at(&value.span, "this value"));
+            }
+            Some((name(&key, &value.span)?, text?))
+        };
+        found.into_iter().filter_map(pair).collect()
+    };
+    let remove = section.strings("remove").unwrap_or_default();
+    let remove = remove.into_iter().filter_map(|found| name(&found.value, &found.span)).collect();
+    let edits = HeaderEdits { remove, set: pairs("set"), add: pairs("add") };
+    section.finish();
+    edits
 }
 
 fn redirect(section: &Section<'_>) -> Option<Action> {

@@ -92,7 +92,10 @@ fn keys_of(table: &DeTable<'_>, path: &str, into: &mut BTreeSet<String>) {
             // A value that comes out of a secret.
             DeValue::Table(below) if below.get("secret").is_some_and(|name| name.get_ref().is_str()) => {}
             // Names in these are the writer's own.
-            DeValue::Table(_) if ["route.headers", "route.query"].contains(&path.as_str()) => {}
+            DeValue::Table(_)
+                if ["route.headers", "route.query"].contains(&path.as_str())
+                    || path.starts_with("route.forward.re")
+                        && matches!(path.rsplit('.').next(), Some("set" | "add")) => {}
             DeValue::Table(below) => keys_of(below, &path, into),
             DeValue::Array(list) => {
                 list.iter().filter_map(|entry| entry.get_ref().as_table()).for_each(|t| keys_of(t, &path, into));
@@ -196,6 +199,10 @@ fn the_examples_name_every_key_and_their_defaults_are_true() {
             let matching = &mut route.matching;
             (matching.host, matching.priority) = (None, None);
             (matching.methods, matching.headers, matching.query, matching.sources) = (vec![], vec![], vec![], vec![]);
+            if let Action::Forward(forward) = &mut route.action {
+                (forward.rewrite, forward.host) = (None, None);
+                (forward.request, forward.response) = (HeaderEdits::default(), HeaderEdits::default());
+            }
         }
         config.upstreams.iter_mut().for_each(|upstream| upstream.tls = UpstreamTls::default());
         format!("{config:#?}")

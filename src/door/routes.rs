@@ -29,7 +29,7 @@ pub(super) enum Does {
     /// Seals and opens objects.
     Seal(Arc<Objects>),
     /// Sends on.
-    Forward(Forward, Arc<Upstream>),
+    Forward(Box<Forward>, Arc<Upstream>),
     /// Sends elsewhere.
     Redirect(Redirect),
     /// Says one thing.

@@ -79,6 +79,10 @@ pub(super) fn onward(headers: &mut HeaderMap, about: &About<'_>, forward: &Forwa
     if let Some(connection) = about.connection {
         say_whence(headers, connection, forward);
     }
+    // The client's own is in x-forwarded-host by now.
+    if let Some(host) = &forward.host {
+        headers.insert(header::HOST, host.clone());
+    }
     set(headers, "x-request-id", &about.id.to_string());
     if let Some(name) = about.caller {
         set(headers, "x-sealward-caller", name);

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, Version, header};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -58,6 +58,10 @@ pub async fn forward(
     let (mut head, body) = request.into_parts();
     let about = headers::About { connection: connection.as_deref(), id: known.id, caller: known.caller, upgrade, host };
     headers::onward(&mut head.headers, &about, forward);
+    forward.request.apply(&mut head.headers);
+    if let Some((pattern, to)) = &forward.rewrite {
+        head.uri = rewritten(&head.uri, pattern, to)?;
+    }
     let body = Paced::new(body, pace);
     let Answer { mut response, in_flight } =
         upstream.send(head, body).await.map_err(|failure| fault(upstream, failure))?;
@@ -80,7 +84,19 @@ pub async fn forward(
     }
     let idle = upstream.idle();
     headers::without_hop(response.headers_mut());
+    forward.response.apply(response.headers_mut());
     Ok(response.map(|body| Answered { body, idle, timer: None, in_flight: Some(in_flight) }.boxed_unsync()))
+}
+
+/// The same address with another path.
+fn rewritten(uri: &Uri, pattern: &regex::Regex, to: &str) -> Result<Uri, Fault> {
+    let path = pattern.replace(uri.path(), to);
+    let path = if path.starts_with('/') { path } else { format!("/{path}").into() };
+    let whole = match uri.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path.into_owned(),
+    };
+    whole.parse().map_err(|_| Fault::internal("a route rewrites a path to what is none"))
 }
 
 fn fault(upstream: &Upstream, failure: Failure) -> Fault {

@@ -224,3 +224,22 @@ fn tls_to_an_app_is_verified() {
     let log = site.try_serve(&Site::config("", &to(&[url], "tls = { roots = \"none.pem\" }")), &[]).err();
     assert!(log.expect("it must not serve").contains("none.pem"));
 }
+
+#[test]
+fn path_host_and_headers_can_be_changed_on_the_way() {
+    let (site, app) = (Site::new(), Nginx::start("one", ""));
+    let forward = "upstream = \"app\", host = \"app.internal\", rewrite = { pattern = \"^/v([0-9]+)/\", to = \"/data/v$1-\" }, \
+        request = { remove = [\"x-hop\"], set = { x-keep = \"ours\" }, add = { cookie = \"c=3\" } }, \
+        response = { remove = [\"x-app\"], set = { server = \"none\" }, add = { vary = \"origin\" } } }";
+    app.keep("v2-file", b"found");
+    let server = serve(&site, &to(&[app.url()], "").replace("upstream = \"app\" }", forward));
+    let answer = ask(&site, &server, "/v2/file?q", &[]);
+    assert_eq!((answer.status, answer.text().as_str()), (200, "found"), "{answer:?}");
+    let answer = ask(&site, &server, "/else", &["-H", "x-hop: 1", "-H", "x-keep: theirs", "-H", "cookie: a=1"]);
+    for (name, expected) in [("uri", "/else"), ("host", "app.internal"), ("hop", ""), ("keep", "ours")] {
+        assert_eq!(said(&answer, name), expected, "{name}");
+    }
+    assert!(said(&answer, "xhost").starts_with("localhost:"), "{answer:?}");
+    assert!(said(&answer, "cookie").contains("a=1"), "{answer:?}");
+    assert_eq!((answer.header("x-app"), answer.header("server"), answer.header("vary")), ("", "none", "origin"));
+}
