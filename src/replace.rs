@@ -1,4 +1,4 @@
-//! Replaces small files whole, and keeps their owner and mode.
+//! Reads small files whole, and replaces them with their owner and mode.
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},
@@ -6,6 +6,35 @@ use std::{
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown},
     path::{Path, PathBuf},
 };
+
+use zeroize::Zeroizing;
+
+/// All of the regular file at `path`, which has at most `most` bytes. What isn't a file, such
+/// as a pipe or a device, is refused unread: it might never end.
+///
+/// # Errors
+/// What the system says, or that it is too large or no file.
+pub fn read(path: &Path, most: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+    use io::Read as _;
+
+    // Opening a pipe would wait for whoever writes to it.
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let about = file.metadata()?;
+    if !about.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let too_large = |size: u64| io::Error::other(format!("{size} bytes, more than {most}"));
+    if about.len() > most {
+        return Err(too_large(about.len()));
+    }
+    // Room for all of it: a buffer that grows leaves copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(about.len()).unwrap_or(0) + 1));
+    file.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(too_large(bytes.len() as u64));
+    }
+    Ok(bytes)
+}
 
 /// Puts `text` in the place of `path`, at once and to last. What is replaced hands
 /// on its owner and its mode, so that whoever could read it still can; a new file

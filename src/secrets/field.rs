@@ -9,7 +9,7 @@ use serde::{
 
 use crate::secret::SecretText;
 
-/// The text of a string, number or truth value; none of anything else.
+/// The text of a string, whole number or truth value; none of anything else.
 pub(super) struct Field(pub(super) Option<SecretText>);
 
 impl<'de> Deserialize<'de> for Field {
@@ -47,8 +47,9 @@ impl<'de> Visitor<'de> for Reader {
         Ok(text(value))
     }
 
-    fn visit_f64<E>(self, value: f64) -> Result<Field, E> {
-        Ok(text(value))
+    fn visit_f64<E>(self, _: f64) -> Result<Field, E> {
+        // What was written can't be told any more: 1.10 and 1.1 are one.
+        Ok(Field(None))
     }
 
     fn visit_bool<E>(self, value: bool) -> Result<Field, E> {

@@ -13,7 +13,7 @@ use std::{
 use async_trait::async_trait;
 
 use super::{MOST, Refusal, Source, Version};
-use crate::secret::SecretText;
+use crate::{replace, secret::SecretText};
 
 /// A file's content, without its last line feed. The content is compared, not its time.
 #[derive(Debug)]
@@ -64,13 +64,8 @@ impl Source for File {
 }
 
 fn read(path: &Path) -> io::Result<(SecretText, SystemTime)> {
-    use io::Read as _;
-
-    let file = std::fs::File::open(path)?;
-    let since = file.metadata()?.modified().unwrap_or_else(|_| SystemTime::now());
-    // Room for all of it: a buffer that grows leaves copies behind.
-    let mut bytes = zeroize::Zeroizing::new(Vec::with_capacity(MOST + 2));
-    file.take(MOST as u64 + 2).read_to_end(&mut bytes)?;
+    let since = std::fs::metadata(path)?.modified().unwrap_or_else(|_| SystemTime::now());
+    let bytes = replace::read(path, MOST as u64 + 2)?;
     let text = std::str::from_utf8(&bytes).map_err(|_| io::Error::other("it is not UTF-8 text"))?;
     let text = text.strip_suffix('\n').unwrap_or(text);
     let text = text.strip_suffix('\r').unwrap_or(text);

@@ -255,7 +255,7 @@ impl Version {
 pub enum NoField {
     /// It is no JSON object.
     NotJson(String),
-    /// The object has no such field of text, number or truth value.
+    /// The object has no such field of text, a whole number or a truth value.
     Lacks(String),
 }
 
@@ -331,7 +331,7 @@ impl fmt::Display for NoField {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotJson(field) => write!(f, "is no JSON object, so that it has no field `{field}`"),
-            Self::Lacks(field) => write!(f, "has no field `{field}` that is text, a number, true or false"),
+            Self::Lacks(field) => write!(f, "has no field `{field}` that is text, a whole number, true or false"),
         }
     }
 }

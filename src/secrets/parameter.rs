@@ -7,7 +7,10 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use aws_config::SdkConfig;
-use aws_credential_types::{Credentials, provider::ProvideCredentials as _};
+use aws_credential_types::{
+    Credentials,
+    provider::{ProvideCredentials as _, SharedCredentialsProvider, error::CredentialsError},
+};
 use aws_sigv4::{
     http_request::{SignableBody, SignableRequest, SigningSettings, sign},
     sign::v4,
@@ -21,6 +24,7 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use serde::Deserialize;
+use tokio::{sync::Mutex, time::Instant};
 use zeroize::Zeroizing;
 
 use super::{Refusal, Source, Version};
@@ -33,6 +37,9 @@ const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(200);
 /// The largest answer, in bytes; a parameter has 8 KiB at most.
 const MOST: usize = 64 << 10;
+/// Credentials that say no end are kept so long, and those that do until so long before it.
+const KEPT: Duration = Duration::from_secs(300);
+const SPARE: Duration = Duration::from_secs(60);
 const TARGET: &str = "AmazonSSM.GetParameter";
 
 /// One parameter.
@@ -43,6 +50,7 @@ pub struct Parameter {
     endpoint: String,
     aws: SdkConfig,
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    credentials: Mutex<Option<(Instant, Credentials)>>,
 }
 
 /// Why one try came to nothing, and whether another may help.
@@ -66,7 +74,14 @@ impl Parameter {
             .enable_http1()
             .build();
         let client = Client::builder(TokioExecutor::new()).build(connector);
-        Ok(Self { name: name.to_owned(), endpoint: endpoint(aws, &region), region, aws: aws.clone(), client })
+        Ok(Self {
+            name: name.to_owned(),
+            endpoint: endpoint(aws, &region),
+            region,
+            aws: aws.clone(),
+            client,
+            credentials: Mutex::default(),
+        })
     }
 
     async fn ask(&self) -> Result<Answer, Refusal> {
@@ -89,7 +104,7 @@ impl Parameter {
         let lasting = |what: String| Miss { passing: false, what };
         let passing = |what: String| Miss { passing: true, what };
         let provider = self.aws.credentials_provider().ok_or_else(|| lasting("no AWS credentials".into()))?;
-        let credentials = provider.provide_credentials().await;
+        let credentials = self.credentials(provider).await;
         let credentials = credentials.map_err(|error| passing(format!("no AWS credentials: {error}")))?;
         let body = serde_json::json!({ "Name": self.name, "WithDecryption": true }).to_string();
         let request = self.signed(&credentials, body).map_err(|error| lasting(format!("can't be signed: {error}")))?;
@@ -113,6 +128,20 @@ impl Parameter {
             _ => format!("{code} ({}): {message}", status.as_u16()),
         };
         Err(Miss { passing: status.is_server_error() || code.starts_with("Throttling"), what })
+    }
+
+    /// Those at hand while they last: a role is not to be assumed for every look.
+    async fn credentials(&self, provider: SharedCredentialsProvider) -> Result<Credentials, CredentialsError> {
+        let mut kept = self.credentials.lock().await;
+        if let Some((since, credentials)) = &*kept {
+            let soon = SystemTime::now() + SPARE;
+            if credentials.expiry().map_or(since.elapsed() < KEPT, |expiry| expiry > soon) {
+                return Ok(credentials.clone());
+            }
+        }
+        let fresh = provider.provide_credentials().await?;
+        *kept = Some((Instant::now(), fresh.clone()));
+        Ok(fresh)
     }
 
     fn signed(
@@ -151,7 +180,8 @@ impl Source for Parameter {
 
     async fn fetch(&self, known: Option<&str>) -> Result<Option<Version>, Refusal> {
         let Answer { parameter } = self.ask().await?;
-        let id = parameter.version.to_string();
+        // One that was deleted and made anew begins at version 1 again.
+        let id = format!("{}@{}", parameter.version, parameter.modified);
         if known == Some(&id) {
             return Ok(None);
         }

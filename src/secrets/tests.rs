@@ -114,12 +114,11 @@ async fn of_many_who_are_refused_one_asks() {
 #[test]
 fn fields_are_those_of_a_json_object() {
     let of = |text: &str, field| pick(&SecretText::new(text.to_owned()), field).map(|found| found.expose().to_owned());
-    let rds =
-        r#"{"engine":"postgres","port":5432,"password":"p\"w","ok":true,"list":[1,{"a":2}],"in":{"a":{}},"no":null}"#;
+    let rds = r#"{"engine":"postgres","port":5432,"password":"p\"w","ok":true,"list":[1,{"a":2}],"in":{"a":{}},"no":null,"half":1.10,"huge":123456789012345678901234}"#;
     for (field, expected) in [("engine", "postgres"), ("port", "5432"), ("password", "p\"w"), ("ok", "true")] {
         assert_eq!(of(rds, Some(field)).expect("is there"), expected);
     }
-    for field in ["list", "in", "no", "none"] {
+    for field in ["list", "in", "no", "none", "half", "huge"] {
         assert_eq!(of(rds, Some(field)), Err(NoField::Lacks(field.into())));
     }
     for text in ["hunter2", "{\"a\":\"hunter2\"", "[\"hunter2\"]", "\"hunter2\"", "{\"a\":\"hunter2\"} x", ""] {
@@ -156,6 +155,11 @@ async fn a_file_is_followed_by_its_content() {
     std::fs::write(&path, vec![b'x'; MOST + 1]).expect("writes");
     let large = fetch(&file, Some(&second.id)).await;
     assert!(large.expect_err("too large").to_string().contains("64 KiB"));
+    std::fs::write(&path, vec![b'x'; 3 * MOST]).expect("writes");
+    assert!(fetch(&file, Some(&second.id)).await.expect_err("too large").to_string().contains("more than"));
+    // What may never end isn't begun.
+    let device = fetch(&local::File::new(std::path::Path::new("/dev/zero")), None).await;
+    assert!(device.expect_err("is no file").to_string().contains("not a regular file"));
     // A change that is undone is a version again.
     std::fs::write(&path, "one").expect("writes");
     assert!(file.fetch(Some(&second.id)).await.expect("reads").is_some());

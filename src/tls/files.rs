@@ -5,7 +5,6 @@
 //! still, proved, and published whole; what is not believed changes nothing.
 
 use std::{
-    io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -18,6 +17,7 @@ use super::{
     prove::{self, Proved, Reason, Refusal},
     source::{Look, Source},
 };
+use crate::replace::read;
 
 /// A certificate or key file larger than this, in bytes, is none.
 const MAX_FILE: u64 = 1 << 20;
@@ -135,15 +135,6 @@ pub(super) fn digest(parts: &[&[u8]]) -> Digest {
     let mut out = [0; 32];
     out.copy_from_slice(context.finish().as_ref());
     out
-}
-
-/// All of the file at `path`, which has at most so many bytes.
-pub(super) fn read(path: &Path, most: u64) -> io::Result<Zeroizing<Vec<u8>>> {
-    let size = std::fs::metadata(path)?.len();
-    if size > most {
-        return Err(io::Error::other(format!("{size} bytes, more than {most}")));
-    }
-    std::fs::read(path).map(Zeroizing::new)
 }
 
 #[cfg(test)]

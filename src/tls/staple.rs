@@ -13,8 +13,8 @@ use std::{
 use tokio::sync::watch;
 use x509_parser::asn1_rs::{Any, Class, FromDer, GeneralizedTime, Sequence, Tag};
 
-use super::{CertificateSlot, files, prove};
-use crate::metrics::Metrics;
+use super::{CertificateSlot, prove};
+use crate::{metrics::Metrics, replace::read};
 
 /// The largest response, in bytes.
 const MOST: u64 = 64 << 10;
@@ -167,12 +167,20 @@ impl Watch {
                     self.refused = None;
                 }
             }
-            self.look();
+            let looked = tokio::task::spawn_blocking(move || {
+                self.look();
+                self
+            });
+            match looked.await {
+                Ok(watch) => self = watch,
+                // The task is cancelled at the end of the runtime alone.
+                Err(_) => return,
+            }
         }
     }
 
     fn look(&mut self) {
-        let read = files::read(&self.path, MOST).map_err(|error| format!("can't be read ({error})"));
+        let read = read(&self.path, MOST).map_err(|error| format!("can't be read ({error})"));
         let found = read.and_then(|der| Staple::read(&der, prove::now()).map_err(|why| why.to_string()));
         let name = self.slot.name();
         match found {

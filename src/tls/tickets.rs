@@ -70,6 +70,7 @@ impl SharedTickets {
         field: Option<String>,
     ) -> Result<(Arc<Self>, Follow), NoSecret> {
         let (current, previous) = read(secret.as_ref(), field.as_deref())?;
+        let mut written = current.clone();
         let previous = previous.as_ref().map(|previous| previous.expose().as_bytes());
         let tickets = Arc::new(Self::new(current.expose().as_bytes(), previous, slice));
         let followed = Arc::clone(&tickets);
@@ -77,7 +78,12 @@ impl SharedTickets {
             loop {
                 secret.changed().await;
                 match read(secret.as_ref(), field.as_deref()) {
-                    Ok((current, previous)) => followed.replace(current.expose().as_bytes(), previous.as_ref()),
+                    // Another field of it has changed.
+                    Ok((current, _)) if current.expose() == written.expose() => {}
+                    Ok((current, previous)) => {
+                        followed.replace(current.expose().as_bytes(), previous.as_ref());
+                        written = current;
+                    }
                     Err(error) => tracing::warn!("session tickets keep their older secret: {error}"),
                 }
             }

@@ -10,7 +10,7 @@ use instant_acme::AccountCredentials;
 use zeroize::Zeroizing;
 
 use super::super::files;
-use crate::replace::replace;
+use crate::replace::{read, replace};
 
 /// The largest file, in bytes.
 const MOST: u64 = 1 << 20;
@@ -79,7 +79,7 @@ impl Kept {
     }
 
     fn read(&self, name: &str) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
-        match files::read(&self.folder.join(name), MOST) {
+        match read(&self.folder.join(name), MOST) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
