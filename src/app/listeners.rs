@@ -107,7 +107,7 @@ impl Listeners {
     ) -> Result<Option<Arc<Clients>>, StartError> {
         let Some(config) = &config.client_auth else { return Ok(None) };
         let part = format!("the clients of listener {}", listener.bind);
-        let opened = tls::clients::open(&listener.bind.to_string(), config, metrics.clone());
+        let opened = tls::clients::open(listener.bind, config, metrics.clone());
         let (clients, watch) = opened.map_err(StartError::of(&part))?;
         self.keepers.push(Box::new(|reload| Box::pin(watch.run(reload))));
         Ok(Some(clients))

@@ -67,7 +67,7 @@ async fn listener(listener: &Listener, held: &Held) -> Vec<Proof> {
     }
     if let Some(config) = listener.tls.as_ref().and_then(|tls| tls.client_auth.as_ref()) {
         let what = "know its clients' authorities";
-        let proof = match tls::clients::open(&of, config, held.metrics.clone()) {
+        let proof = match tls::clients::open(listener.bind, config, held.metrics.clone()) {
             Ok(_) => Proof::ok(what, format!("{} revocation lists", config.revocation.len())),
             Err(untrusted) => Proof::fail(what, untrusted),
         };

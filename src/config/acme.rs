@@ -15,7 +15,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<AcmeSource> {
     section.require("directory", "\"https://acme-v02.api.letsencrypt.org/directory\"");
     section.require("domains", "[\"files.example\"]");
     let directory = section.string("directory").filter(|found| {
-        let good = found.value.starts_with("https://");
+        let good = found.value.starts_with("https://") && !found.value.contains('@');
         if !good {
             let help = "write the address of the authority's directory, such as \
                         `https://acme-v02.api.letsencrypt.org/directory`";
@@ -39,6 +39,10 @@ pub(super) fn read(section: &Section<'_>) -> Option<AcmeSource> {
 
 fn domains(section: &Section<'_>) -> Option<Vec<String>> {
     let found = section.strings("domains")?;
+    // What isn't fetched yet isn't missing.
+    if found.is_empty() && !section.is_empty_list("domains") {
+        return None;
+    }
     if found.is_empty() || found.len() > MOST {
         let title = format!("`domains` has {} names", found.len());
         section.own_fault(Fault::new(title, "write 1 to 100 names"), "in this table");

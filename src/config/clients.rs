@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{
-    Bears, Certified, ClientAuth, ClientMode, Fault, Identity, Listener,
+    Bears, Certified, ClientAuth, ClientMode, Fault, Identity, Listener, San,
     classes::Classes,
     document::{Found, Section},
     report::{listed, nearest, quoted},
@@ -20,13 +20,37 @@ const MODES: [(&str, Option<ClientMode>); 4] = [
 /// What belongs to `client_auth`.
 const OTHERS: [&str; 4] = ["client_trust", "client_revocation", "client_revocation_expiry", "client_refresh"];
 const ACTIONS: [&str; 5] = ["read", "write", "delete", "list", "share"];
+/// Attributes of subjects, as RFC 4514 and OpenSSL call them.
+const ATTRIBUTES: [(&str, &str); 14] = [
+    ("CN", "2.5.4.3"),
+    ("SN", "2.5.4.4"),
+    ("serialNumber", "2.5.4.5"),
+    ("C", "2.5.4.6"),
+    ("L", "2.5.4.7"),
+    ("ST", "2.5.4.8"),
+    ("street", "2.5.4.9"),
+    ("O", "2.5.4.10"),
+    ("OU", "2.5.4.11"),
+    ("title", "2.5.4.12"),
+    ("GN", "2.5.4.42"),
+    ("UID", "0.9.2342.19200300.100.1.1"),
+    ("DC", "0.9.2342.19200300.100.1.25"),
+    ("emailAddress", "1.2.840.113549.1.9.1"),
+];
 const BEARS: [&str; 4] = ["san", "subject", "fingerprint", "any"];
 
 /// What `tls` says of clients' certificates.
 pub(super) fn read(section: &Section<'_>) -> Option<ClientAuth> {
     let mode = section.one_of("client_auth", &MODES).flatten();
     let passes = mode == Some(ClientMode::PassThrough);
-    if !section.has("client_auth") || mode.is_none() || passes {
+    // A mode that can't be read, or isn't fetched yet, has its own fault or none.
+    if section.has("client_auth") && mode.is_none() && !section.is_written("client_auth", "none") {
+        for key in OTHERS {
+            section.allow(key);
+        }
+        return None;
+    }
+    if mode.is_none() || passes {
         let (title, help) = if passes {
             ("a certificate that is handed on is not judged", "write `client_auth = \"request\"`, or leave this out")
         } else {
@@ -57,22 +81,72 @@ pub(super) fn certified(sections: Vec<Section<'_>>, classes: &Classes) -> Vec<Ce
     sections.iter().filter_map(|section| one(section, classes)).collect()
 }
 
-/// Where listeners trust different authorities, one of them could vouch for a name that
-/// another's caller bears: each entry has to say on which listener it holds.
-pub(super) fn trusts_differ(listeners: &[Listener], identity: &Identity, fault: impl FnOnce(Fault)) {
-    let trusts = listeners.iter().filter_map(|listener| listener.tls.as_ref()?.client_auth.as_ref()?.trust.as_ref());
-    let trusts: BTreeSet<_> = trusts.collect();
-    let open = identity.certified.iter().find(|caller| caller.listener.is_none());
-    if let Some(caller) = open.filter(|_| trusts.len() > 1) {
-        let title =
-            format!("listeners trust different authorities, and caller {} is known on all", quoted(&caller.name));
-        fault(Fault::new(title, "say in each `[[identity.mtls]]` on which `listener` it holds"));
+/// What must hold between listeners and callers.
+///
+/// Where listeners trust differently, one could vouch for a caller that another has
+/// revoked, or that another's authority named: each entry has to say on which it holds.
+pub(super) fn agree(listeners: &[Listener], identity: &Identity, mut fault: impl FnMut(Fault)) {
+    let judging = |listener: &&Listener| {
+        let clients = listener.tls.as_ref().and_then(|tls| tls.client_auth.as_ref());
+        clients.is_some_and(|clients| clients.trust.is_some())
+    };
+    let judging: Vec<&Listener> = listeners.iter().filter(judging).collect();
+    let trust = |listener: &Listener| {
+        let clients = listener.tls.as_ref().and_then(|tls| tls.client_auth.as_ref());
+        clients.map(|clients| (clients.trust.clone(), clients.revocation.clone(), clients.revocation_expiry))
+    };
+    let differ = judging.windows(2).any(|pair| trust(pair[0]) != trust(pair[1]));
+    let mut names = BTreeSet::new();
+    for (at, caller) in identity.certified.iter().enumerate() {
+        let name = quoted(&caller.name);
+        if !names.insert(&caller.name) {
+            fault(Fault::new(format!("two callers are called {name}"), "give one of them another `name`"));
+        }
+        match caller.listener {
+            None if judging.is_empty() => {
+                let help = "add `client_auth` and `client_trust` to a listener's `tls`, or leave the entry out";
+                fault(Fault::new(format!("no listener judges certificates, so that nobody is caller {name}"), help));
+            }
+            None if differ => {
+                let title = format!("listeners judge certificates differently, and caller {name} is known on all");
+                fault(Fault::new(title, "say in each `[[identity.mtls]]` on which `listener` it holds"));
+            }
+            Some(listener) if !judging.iter().any(|judging| judging.bind == listener) => {
+                let help = "write the `bind` of a listener with `client_trust`, just as it stands there";
+                fault(Fault::new(format!("caller {name} holds on {listener}, which judges no certificates"), help));
+            }
+            _ => {}
+        }
+        let later = identity.certified[at + 1..]
+            .iter()
+            .any(|later| later.listener == caller.listener || caller.listener.is_none());
+        if caller.bears == Bears::Anything && later {
+            fault(Fault::new(
+                format!("caller {name} is anybody, so that the entries after it are nobody"),
+                "put it last",
+            ));
+        }
+    }
+    for listener in judging {
+        let clients = listener.tls.as_ref().and_then(|tls| tls.client_auth.as_ref());
+        if clients.is_some_and(|clients| clients.revocation_expiry && clients.revocation.is_empty()) {
+            let title = format!("listener {} enforces the expiry of lists, and has none", listener.bind);
+            fault(Fault::new(title, "name one as `client_revocation`, or leave `client_revocation_expiry` out"));
+        }
     }
 }
 
 fn one(section: &Section<'_>, classes: &Classes) -> Option<Certified> {
     section.require("name", "\"imaging\"");
-    let name = section.string("name");
+    let name = section.string("name").filter(|name| {
+        let good = !name.value.is_empty() && name.value != "anonymous" && !name.value.contains(char::is_control);
+        if !good {
+            let fault =
+                Fault::new("`name` is no caller's", "write what the log is to call them; `anonymous` is nobody");
+            section.fault(fault.at(&name.span, "this name"));
+        }
+        good
+    });
     let bears = bears(section);
     let listener = section.address("listener").map(|address| address.value);
     let names = classes.names();
@@ -132,14 +206,42 @@ fn bears(section: &Section<'_>) -> Option<Bears> {
             odd(&found, "write the whole of a DNS name, URI or mail address: nothing stands for others");
             return None;
         }
-        return Some(Bears::Name(found.value));
+        let scheme = found.value.split_once(':').is_some_and(|(scheme, _)| {
+            scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+.-".contains(&byte))
+        });
+        let kind = if scheme {
+            San::Uri
+        } else if found.value.contains('@') {
+            San::Mail
+        } else {
+            San::Dns
+        };
+        return Some(Bears::Name(kind, found.value));
     }
     if let Some(found) = subject {
-        let attributes = attributes(&found.value);
-        if attributes.is_none() {
+        let Some(attributes) = attributes(&found.value) else {
             odd(&found, "write attributes as `CN=imaging, O=Clinic`; a comma in a value is written `\\,`");
+            return None;
+        };
+        let mut known: Vec<(String, String)> = Vec::new();
+        for (kind, value) in attributes {
+            let Some(oid) = oid(&kind) else {
+                let names = ATTRIBUTES.iter().map(|(name, _)| *name);
+                let help = match nearest(&kind, names.clone()) {
+                    Some(meant) => format!("did you mean `{meant}`?"),
+                    None => format!("write one of {}, or an OID", listed(names)),
+                };
+                let fault = Fault::new(format!("{} is no attribute of a subject", quoted(&kind)), help);
+                section.fault(fault.at(&found.span, "in this subject"));
+                return None;
+            };
+            if known.iter().any(|(other, _)| *other == oid) {
+                odd(&found, "write each attribute once: a certificate that has one twice is nobody's");
+                return None;
+            }
+            known.push((oid, value));
         }
-        return attributes.map(Bears::Subject);
+        return Some(Bears::Subject(known));
     }
     if let Some(found) = fingerprint {
         let hex: String = found.value.chars().filter(|c| *c != ':').collect::<String>().to_ascii_lowercase();
@@ -157,6 +259,14 @@ fn bears(section: &Section<'_>) -> Option<Bears> {
         return None;
     }
     any.map(|_| Bears::Anything)
+}
+
+/// The OID of an attribute, by a name of it or as it is.
+fn oid(kind: &str) -> Option<String> {
+    let dotted =
+        kind.contains('.') && kind.split('.').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()));
+    let named = ATTRIBUTES.iter().find(|(name, _)| *name == kind).map(|(_, oid)| (*oid).to_owned());
+    named.or_else(|| dotted.then(|| kind.to_owned()))
 }
 
 /// `CN=imaging, O=Clinic` in its parts.

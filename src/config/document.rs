@@ -176,6 +176,16 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// Knows the key, and doesn't look at it.
+    pub(super) fn allow(&self, key: &'static str) {
+        self.asked.borrow_mut().insert(key);
+    }
+
+    /// Whether the key's value is this string.
+    pub(super) fn is_written(&self, key: &str, text: &str) -> bool {
+        matches!(self.table.get(key).map(Spanned::get_ref), Some(DeValue::String(raw)) if raw == text)
+    }
+
     /// A string, expanded.
     pub(super) fn string(&self, key: &'static str) -> Option<Found<String>> {
         let (value, span) = self.value(key)?;
@@ -313,6 +323,11 @@ impl<'a> Section<'a> {
         fresh
     }
 
+    /// The `[[secret]]` that `name` may be a slip for.
+    pub(super) fn nearest_secret(&self, name: &str) -> Option<String> {
+        nearest(name, self.document.defined.borrow().keys().map(String::as_str)).map(str::to_owned)
+    }
+
     /// Whether there is a `[[secret]]` called `name`.
     pub(super) fn is_defined(&self, name: &str) -> bool {
         self.document.defined.borrow().contains_key(name)
@@ -336,7 +351,7 @@ impl<'a> Section<'a> {
 
     /// A list of paths, or one.
     pub(super) fn paths(&self, key: &'static str) -> Option<Vec<PathBuf>> {
-        if self.is_string(key) {
+        if self.is_string(key) || self.is_reference(key) {
             return self.path(key).map(|path| vec![path.value]);
         }
         let paths = self.strings(key)?;

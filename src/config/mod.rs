@@ -728,12 +728,23 @@ pub struct Certified {
     pub actions: BTreeSet<String>,
 }
 
+/// What kind a subject alternative name is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum San {
+    /// `dNSName`
+    Dns,
+    /// `uniformResourceIdentifier`
+    Uri,
+    /// `rfc822Name`
+    Mail,
+}
+
 /// What a certificate must bear.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bears {
-    /// `san`: this subject alternative name, a DNS name, URI or mail address.
-    Name(String),
-    /// `subject`: these attributes, each once, such as (`CN`, `imaging`).
+    /// `san`: this subject alternative name.
+    Name(San, String),
+    /// `subject`: these attributes, each once, by OID.
     Subject(Vec<(String, String)>),
     /// `fingerprint`: SHA-256 of the certificate, in lower-case hexadecimal.
     Fingerprint(String),

@@ -180,7 +180,7 @@ fn config(root: &Section<'_>, document: &Document<'_>) -> Option<Config> {
             None => fault,
         });
     }
-    clients::trusts_differ(&listeners, &identity, |fault| document.fault(fault));
+    clients::agree(&listeners, &identity, |fault| document.fault(fault));
     let keys = match keys {
         Some(keys) => Some(keys?),
         None => None,

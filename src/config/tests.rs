@@ -739,7 +739,35 @@ fn what_is_asked_of_clients_and_whose_they_are() {
         + &entry("san = \"a\"")
         + "[[listener]]\nbind = \"127.0.0.1:9443\"\ntls = { source = { files = { cert = \"c\", key = \"k\" } }, \
            client_auth = \"require\", client_trust = \"b\" }\n";
-    assert!(broken(&two).render(false).contains("listeners trust different authorities"));
+    assert!(broken(&two).render(false).contains("listeners judge certificates differently"));
+    // The same authority, and a list on one of them alone, is no less another judgement.
+    let lists = two.replace("client_trust = \"b\"", "client_trust = \"a\", client_revocation = \"l\"");
+    assert!(broken(&lists).render(false).contains("listeners judge certificates differently"));
+    let with = |entries: &str| {
+        let text = GOOD.replacen(" } } }", " } }, client_auth = \"require\", client_trust = \"a\" }", 1) + entries;
+        parse(&text).map(drop).map_err(|faults| faults.render(false))
+    };
+    for (entries, title) in [
+        (entry("san = \"a\"\nlistener = \"0.0.0.0:8443\""), "which judges no certificates"),
+        (entry("san = \"a\"") + &entry("san = \"b\""), "two callers are called `x`"),
+        (entry("any = true") + &entry("san = \"b\"").replace("\"x\"", "\"y\""), "is anybody"),
+        (entry("san = \"b\"").replace("\"x\"", "\"anonymous\""), "`name` is no caller's"),
+        (entry("subject = \"cn=imaging\""), "is no attribute of a subject"),
+        (entry("subject = \"CN=a, CN=b\""), "is none"),
+    ] {
+        let faults = with(&entries).expect_err(&entries);
+        assert!(faults.contains(title), "{entries}: {faults}");
+    }
+    with(&entry("subject = \"emailAddress=a@b.example, 2.5.4.97=x\"")).unwrap();
+    assert!(
+        broken(&(GOOD.to_owned() + &entry("san = \"a\""))).render(false).contains("no listener judges certificates")
+    );
+    let enforced = GOOD.replacen(
+        " } } }",
+        " } }, client_auth = \"require\", client_trust = \"a\", client_revocation_expiry = \"enforce\" }",
+        1,
+    );
+    assert!(broken(&enforced).render(false).contains("and has none"));
     parse(&two.replace("san = \"a\"", "san = \"a\"\nlistener = \"127.0.0.1:9443\"")).unwrap();
 }
 

@@ -123,8 +123,18 @@ fn certificate_of_secret(source: &Section<'_>) -> Option<CertificateSource> {
         section.finish();
         (name, fields.0.zip(fields.1).map(|(cert, key)| (cert.value, key.value)))
     };
-    let name = name?.value;
-    // One that isn't defined is AWS Secrets Manager's own.
+    let name = name?;
+    // One that isn't defined is AWS Secrets Manager's own, unless it is a slip.
+    if !source.is_defined(&name.value)
+        && let Some(meant) = source.nearest_secret(&name.value)
+    {
+        let title = format!("there is no `[[secret]]` `{}`", name.raw);
+        let help =
+            format!("did you mean `{meant}`? One of AWS Secrets Manager with so near a name needs a `[[secret]]`");
+        source.fault(Fault::new(title, help).at(&name.span, "not defined"));
+        return None;
+    }
+    let name = name.value;
     source.define(Secret::of_manager(&name));
     Some(CertificateSource::Secret { name, fields })
 }

@@ -32,6 +32,8 @@ pub(super) struct Line {
     version: http::Version,
     peer: Option<std::net::SocketAddr>,
     tls: Option<&'static str>,
+    /// The client's certificate, by the beginning of its fingerprint.
+    certificate: Option<String>,
     trace: Option<String>,
     route: String,
     class: String,
@@ -55,6 +57,9 @@ impl Line {
             version: request.version(),
             peer: connection.map(|connection| connection.peer),
             tls: connection.and_then(|connection| connection.tls.as_ref()).map(|tls| tls.version),
+            certificate: connection
+                .and_then(|connection| connection.tls.as_ref()?.client.as_ref())
+                .map(|client| client.fingerprint.chars().take(16).collect()),
             trace: trace_id(request),
             route: "none".into(),
             class: String::new(),
@@ -123,7 +128,7 @@ impl Drop for Line {
                 tracing::$level!(
                     target: "sealward::request",
                     request_id = %id, method, status, route, class, key, caller, outcome, sent,
-                    milliseconds, peer = peer.map(tracing::field::display), http = ?version, tls = self.tls,
+                    milliseconds, peer = peer.map(tracing::field::display), http = ?version, tls = self.tls, certificate = self.certificate,
                     trace_id = self.trace, detail, "request"
                 )
             };

@@ -206,7 +206,7 @@ impl Inner {
     fn certified(&self, request: &Request<Arriving>) -> Option<Caller> {
         let connection = request.extensions().get::<Arc<Connection>>()?;
         let client = connection.tls.as_ref()?.client.as_ref()?;
-        self.certified.caller(client, connection.local)
+        self.certified.caller(client)
     }
 }
 

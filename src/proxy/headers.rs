@@ -169,8 +169,7 @@ fn certificate(headers: &mut HeaderMap, client: &crate::tls::clients::Presented)
     }
     set(headers, "x-amzn-mtls-clientcert-serial-number", &client.serial.replace(':', ""));
     set(headers, "x-amzn-mtls-clientcert-issuer", &client.issuer);
-    let subject: Vec<String> = client.subject.iter().map(|(kind, value)| format!("{kind}={value}")).collect();
-    set(headers, "x-amzn-mtls-clientcert-subject", &subject.join(","));
+    set(headers, "x-amzn-mtls-clientcert-subject", &client.subject);
     let (from, to) = client.validity;
     let date = |at: i64| crate::tls::prove::date(at);
     set(headers, "x-amzn-mtls-clientcert-validity", &format!("NotBefore={};NotAfter={}", date(from), date(to)));

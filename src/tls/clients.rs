@@ -6,6 +6,7 @@
 
 use std::{
     fmt,
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -33,7 +34,7 @@ use x509_parser::{
 
 use super::files;
 use crate::{
-    config::{ClientAuth, ClientMode},
+    config::{ClientAuth, ClientMode, San},
     metrics::Metrics,
     replace::read,
 };
@@ -45,6 +46,8 @@ const MOST: u64 = 4 << 20;
 /// Decides about clients of one listener.
 pub struct Clients {
     mode: ClientMode,
+    /// As it is configured.
+    listener: SocketAddr,
     provider: Arc<CryptoProvider>,
     trust: ArcSwap<Trust>,
 }
@@ -53,6 +56,8 @@ pub struct Clients {
 struct Trust {
     /// None admits everybody: the app behind decides.
     verifier: Option<Arc<dyn ClientCertVerifier>>,
+    /// When the first list ends, where that ends what it admits; seconds since 1970.
+    until: Option<i64>,
     /// Goes up with every replacement, from 1.
     epoch: u64,
 }
@@ -73,27 +78,34 @@ pub struct Watch {
     metrics: Metrics,
     seen: [u8; 32],
     refused: Option<Untrusted>,
+    /// When the first list ends, and whether that was said.
+    ends: Option<i64>,
+    late: bool,
 }
 
 /// Reads what `config` of `listener` names.
 ///
 /// # Errors
 /// [`Untrusted`] names the file and the mend.
-pub fn open(listener: &str, config: &ClientAuth, metrics: Metrics) -> Result<(Arc<Clients>, Watch), Untrusted> {
+pub fn open(listener: SocketAddr, config: &ClientAuth, metrics: Metrics) -> Result<(Arc<Clients>, Watch), Untrusted> {
     let content = Content::read(config)?;
     let provider = Arc::new(super::provider());
     let (verifier, ends) = content.verifier(config, &provider)?;
-    let trust = ArcSwap::from_pointee(Trust { verifier, epoch: 1 });
-    let clients = Arc::new(Clients { mode: config.mode, provider, trust });
-    let watch = Watch {
-        listener: listener.to_owned(),
+    let until = ends.filter(|_| config.revocation_expiry);
+    let trust = ArcSwap::from_pointee(Trust { verifier, until, epoch: 1 });
+    let clients = Arc::new(Clients { mode: config.mode, listener, provider, trust });
+    let mut watch = Watch {
+        listener: listener.to_string(),
         config: config.clone(),
         clients: Arc::clone(&clients),
         metrics,
         seen: content.digest(),
         refused: None,
+        ends,
+        late: false,
     };
     watch.tell(ends, &content);
+    watch.look_at_the_clock();
     Ok((clients, watch))
 }
 
@@ -137,7 +149,9 @@ impl Watch {
             Ok(None) => self.refused = None,
             Ok(Some((verifier, ends, content, digest))) => {
                 let epoch = self.clients.trust.load().epoch + 1;
-                self.clients.trust.store(Arc::new(Trust { verifier, epoch }));
+                let until = ends.filter(|_| self.config.revocation_expiry);
+                self.clients.trust.store(Arc::new(Trust { verifier, until, epoch }));
+                (self.ends, self.late) = (ends, false);
                 self.seen = digest;
                 self.refused = None;
                 self.tell(ends, &content);
@@ -150,18 +164,26 @@ impl Watch {
                 }
             }
         }
+        self.look_at_the_clock();
+    }
+
+    /// Says once that a list has run out.
+    fn look_at_the_clock(&mut self) {
+        if self.late || self.ends.is_none_or(|ends| ends > super::prove::now()) {
+            return;
+        }
+        self.late = true;
+        let enforced = if self.config.revocation_expiry { ", and nobody it is asked about comes in" } else { "" };
+        tracing::warn!(
+            listener = self.listener,
+            "a revocation list is past its next update{enforced}: publish a new one"
+        );
     }
 
     fn tell(&self, ends: Option<i64>, content: &Content) {
         self.metrics.client_trust_loads.with_label_values(&[&self.listener, "published"]).inc();
         if let Some(ends) = ends {
             self.metrics.client_revocation_expiry.with_label_values(&[&self.listener]).set(ends);
-            if ends <= super::prove::now() {
-                tracing::warn!(
-                    listener = self.listener,
-                    "a revocation list is past its next update: publish a new one"
-                );
-            }
         }
         tracing::info!(listener = self.listener, lists = content.lists.len(), "client trust published");
     }
@@ -317,18 +339,22 @@ impl ClientCertVerifier for Clients {
 pub struct Presented {
     /// The chain, leaf first, DER.
     pub chain: Vec<CertificateDer<'static>>,
-    /// The subject's attributes in their order, such as (`CN`, `imaging`).
-    pub subject: Vec<(String, String)>,
+    /// The subject, as RFC 4514 writes it.
+    pub subject: String,
+    /// The subject's attributes by their OIDs; no value where one can't be read as text.
+    pub attributes: Vec<(String, Option<String>)>,
     /// The issuer's name, as RFC 4514 writes it.
     pub issuer: String,
     /// The serial number in hexadecimal.
     pub serial: String,
-    /// Subject alternative names: DNS names, URIs and mail addresses, as written.
-    pub names: Vec<String>,
+    /// Subject alternative names that are text, as written.
+    pub names: Vec<(San, String)>,
     /// SHA-256 of the leaf, in lower-case hexadecimal.
     pub fingerprint: String,
-    /// The first and the last second of validity, since 1970.
+    /// The leaf's first and last second of validity, since 1970.
     pub validity: (i64, i64),
+    /// When the first of the chain ends.
+    until: i64,
     judged: Option<Judged>,
 }
 
@@ -343,16 +369,21 @@ impl Presented {
         let (_, leaf) = X509Certificate::from_der(&chain[0]).ok()?;
         let names = leaf.subject_alternative_name().ok().flatten().map_or_else(Vec::new, |names| {
             let text = |name: &GeneralName<'_>| match name {
-                GeneralName::DNSName(text) | GeneralName::URI(text) | GeneralName::RFC822Name(text) => {
-                    Some((*text).to_owned())
-                }
+                GeneralName::DNSName(text) => Some((San::Dns, (*text).to_owned())),
+                GeneralName::URI(text) => Some((San::Uri, (*text).to_owned())),
+                GeneralName::RFC822Name(text) => Some((San::Mail, (*text).to_owned())),
                 _ => None,
             };
             names.value.general_names.iter().filter_map(text).collect()
         });
         let validity = (leaf.validity().not_before.timestamp(), leaf.validity().not_after.timestamp());
+        let ends = |cert: &CertificateDer<'static>| {
+            X509Certificate::from_der(cert).ok().map(|(_, cert)| cert.validity().not_after.timestamp())
+        };
         Some(Self {
-            subject: attributes(leaf.subject()),
+            until: chain.iter().filter_map(ends).min().unwrap_or(validity.1),
+            subject: leaf.subject().to_string(),
+            attributes: attributes(leaf.subject()),
             issuer: leaf.issuer().to_string(),
             serial: leaf.tbs_certificate.raw_serial_as_string(),
             names,
@@ -361,6 +392,11 @@ impl Presented {
             chain: chain.to_vec(),
             judged,
         })
+    }
+
+    /// The configured address of the listener that believed it.
+    pub fn listener(&self) -> Option<SocketAddr> {
+        self.judged.as_ref().map(|judged| judged.clients.listener)
     }
 
     /// Whether we believed it, rather than handing it on.
@@ -374,7 +410,8 @@ impl Presented {
         let Some(Judged { clients, epoch }) = &self.judged else { return true };
         let now = UnixTime::now();
         let current = clients.trust.load();
-        let over = i64::try_from(now.as_secs()).is_ok_and(|now| now > self.validity.1);
+        let until = current.until.map_or(self.until, |until| until.min(self.until));
+        let over = i64::try_from(now.as_secs()).is_ok_and(|now| now > until);
         if epoch.load(Ordering::Acquire) == current.epoch && !over {
             return true;
         }
@@ -387,14 +424,11 @@ impl Presented {
     }
 }
 
-fn attributes(name: &X509Name<'_>) -> Vec<(String, String)> {
-    let registry = x509_parser::objects::oid_registry();
+fn attributes(name: &X509Name<'_>) -> Vec<(String, Option<String>)> {
     let attribute = |attribute: &x509_parser::x509::AttributeTypeAndValue<'_>| {
-        let kind = attribute.attr_type();
-        let kind = x509_parser::objects::oid2abbrev(kind, registry).map_or_else(|_| kind.to_id_string(), str::to_owned);
-        Some((kind, attribute.as_str().ok()?.to_owned()))
+        (attribute.attr_type().to_id_string(), attribute.as_str().ok().map(str::to_owned))
     };
-    name.iter_attributes().filter_map(attribute).collect()
+    name.iter_attributes().map(attribute).collect()
 }
 
 fn hex(bytes: &[u8]) -> String {

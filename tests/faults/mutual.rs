@@ -164,13 +164,11 @@ fn hostile_certificates_end_at_the_handshake() {
     let between = authority.below("between");
     let server = serve(&site, &authority, REQUIRE, KNOWN);
     fs::write(site.path("revoked.pem"), authority.list(&[66], now() + Duration::days(1))).expect("writes");
-    server.wait_for_line(|line| line.contains("client trust published") && line.contains("\"lists\":1"));
     let series = "sealward_tls_handshakes_total{group=\"none\",outcome=\"client_certificate\",version=\"none\"}";
     let good = authority.client(&site, "imaging", 1, |_| {});
-    eventually("the list is read", || {
-        server.signal("HUP");
-        good.curl(&site, &[&server.url("none")]).status == 404
-    });
+    let loads = "sealward_client_trust_loads_total{listener=\"127.0.0.1:0\",outcome=\"published\"}";
+    eventually("the list is read", || server.metric(loads) == 2.0);
+    assert_eq!(good.curl(&site, &[&server.url("none")]).status, 404);
     let bad = [
         ("expired", authority.client(&site, "imaging", 10, |params| params.not_after = now() - Duration::hours(1))),
         (
@@ -318,6 +316,59 @@ async fn a_revocation_holds_for_who_is_connected_and_for_sessions() {
 }
 
 #[test]
+fn nobody_is_another_by_a_name_of_another_kind() {
+    let site = Site::new();
+    let authority = Authority::new("clients");
+    let known = "[[identity.mtls]]\nname = \"uri\"\nsan = \"spiffe://corp/Admin\"\n\
+        [[identity.mtls]]\nname = \"mail\"\nsan = \"Boss@corp.example\"\n\
+        [[identity.mtls]]\nname = \"subject\"\nsubject = \"CN=imaging\"\n";
+    let server = serve(&site, &authority, REQUIRE, known);
+    let text = |text: &str| text.try_into().expect("a name");
+    let client = |serial, names: Vec<SanType>| {
+        authority
+            .client(&site, "client", serial, |params| params.subject_alt_names = names)
+            .curl(&site, &[&server.url("none")])
+    };
+    for (serial, names, status) in [
+        (1, vec![SanType::URI(text("spiffe://corp/Admin"))], 404),
+        (2, vec![SanType::URI(text("spiffe://corp/admin"))], 401),
+        (3, vec![SanType::DnsName(text("spiffe://corp/Admin"))], 401),
+        (4, vec![SanType::Rfc822Name(text("Boss@CORP.example"))], 404),
+        (5, vec![SanType::DnsName(text("Boss@corp.example"))], 401),
+        (6, vec![SanType::Rfc822Name(text("boss@corp.example"))], 401),
+    ] {
+        assert_eq!(client(serial, names).status, status, "{serial}");
+    }
+    // Two common names are nobody's, in whatever they are written.
+    let twice = authority.client(&site, "imaging", 7, |params| {
+        params
+            .distinguished_name
+            .push(DnType::CustomDnType(vec![2, 5, 4, 3]), rcgen::DnValue::BmpString("evil".try_into().expect("text")));
+    });
+    assert_eq!(twice.curl(&site, &[&server.url("none")]).status, 401);
+    let once = authority.client(&site, "imaging", 8, |_| {});
+    assert_eq!(once.curl(&site, &[&server.url("none")]).status, 404);
+    server.wait_for_line(|line| line.contains("\"caller\":\"subject\"") && line.contains("\"certificate\":\""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_or_an_authority_that_runs_out_ends_who_is_connected() {
+    let site = Site::new();
+    let authority = Authority::new("clients");
+    let enforced = format!("{REQUIRE}, client_revocation_expiry = \"enforce\"");
+    let server = serve(&site, &authority, &enforced, KNOWN);
+    let client = authority.client(&site, "imaging", 1, |_| {});
+    // A list for a few seconds more.
+    fs::write(site.path("revoked.pem"), authority.list(&[], now() + Duration::seconds(4))).expect("writes");
+    let loads = "sealward_client_trust_loads_total{listener=\"127.0.0.1:0\",outcome=\"published\"}";
+    eventually("the list is read", || server.metric(loads) == 2.0);
+    let mut connected = connect(&site, &server, &client).await.expect("connects");
+    assert_eq!(ask(&mut connected).await, 404);
+    server.wait_for_line(|line| line.contains("past its next update, and nobody"));
+    tokio::time::timeout(SOON, async { while ask(&mut connected).await != 401 {} }).await.expect("it ends");
+}
+
+#[test]
 fn an_expired_list_admits_nobody_where_that_is_asked() {
     let site = Site::new();
     let authority = Authority::new("clients");
@@ -356,7 +407,7 @@ fn a_certificate_may_be_asked_for_or_handed_on() {
     assert_eq!(answer.status, 0, "a bad one is refused: {answer:?}");
     drop(server);
 
-    let server = site.serve_text(&text("client_auth = \"passthrough\"", KNOWN));
+    let server = site.serve_text(&text("client_auth = \"passthrough\"", ""));
     let url = server.url("none");
     // Whatever it says of itself, it is nobody here.
     assert_eq!((bad.curl(&site, &[&url]).status, good.curl(&site, &[&url]).status), (401, 401));
