@@ -25,6 +25,7 @@ const ORPHANS: Duration = Duration::from_secs(3600);
 /// What impairs which class now.
 pub(super) struct Health {
     classes: usize,
+    certificates: usize,
     state: Mutex<State>,
     readiness: watch::Sender<Readiness>,
 }
@@ -47,8 +48,8 @@ enum Part {
 }
 
 impl Health {
-    pub(super) fn new(classes: usize, readiness: watch::Sender<Readiness>) -> Arc<Self> {
-        Arc::new(Self { classes, state: Mutex::default(), readiness })
+    pub(super) fn new(classes: usize, certificates: usize, readiness: watch::Sender<Readiness>) -> Arc<Self> {
+        Arc::new(Self { classes, certificates, state: Mutex::default(), readiness })
     }
 
     /// From here on nothing makes it ready again.
@@ -94,7 +95,9 @@ impl Health {
         // While one class still serves, the others' clients lose less here than by an
         // unready replica.
         let serves = impaired.is_empty() || impaired.len() < self.classes;
-        self.readiness.send_replace(if serves && state.lacking.is_empty() {
+        // And while one certificate is there, who waits for another loses nothing by the rest.
+        let shown = state.lacking.len() < self.certificates.max(1);
+        self.readiness.send_replace(if serves && shown {
             Readiness::Ready { degraded: reasons }
         } else {
             Readiness::NotReady { reasons }
@@ -197,7 +200,7 @@ mod tests {
     #[test]
     fn one_class_impaired_is_degraded_and_all_are_not_ready() {
         let (sender, readiness) = watch::channel(Readiness::Ready { degraded: vec![] });
-        let health = Health::new(2, sender);
+        let health = Health::new(2, 1, sender);
         let now = || readiness.borrow().clone();
         assert!(health.note("a", Part::Store, Some("a is away".into())));
         assert!(!health.note("a", Part::Store, Some("a is away".into())), "said once");

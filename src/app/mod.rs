@@ -54,6 +54,8 @@ pub struct App {
     keepers: Vec<Keeper>,
     /// Certificates that are still to come.
     empty: Vec<Arc<CertificateSlot>>,
+    /// How many there are to be.
+    certificates: usize,
     readiness: watch::Sender<Readiness>,
     uploads: Slots,
     budget: Budget,
@@ -119,6 +121,8 @@ impl App {
 
         let Listeners { fronts, keepers, empty, .. } = listeners::build(&config.listeners, &held).await?;
         let upstreams = upstreams.into_values().collect();
+        let certificates = config.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+        let certificates = certificates.map(|tls| tls.certificates.len()).sum();
         let (readiness, ready) = watch::channel(Readiness::Ready { degraded: vec![] });
         let server =
             Server::bind(fronts, config.limits.clone(), metrics.clone()).map_err(StartError::of("listener"))?;
@@ -145,6 +149,7 @@ impl App {
             held,
             keepers,
             empty,
+            certificates,
             readiness,
             uploads,
             budget,
@@ -175,6 +180,7 @@ impl App {
             held,
             keepers,
             empty,
+            certificates,
             readiness,
             uploads,
             budget,
@@ -191,7 +197,7 @@ impl App {
         held.watch(&reload, &mut background);
         background.spawn(async move { match admin.serve().await {} });
         background.spawn(sweep(classes.clone(), budget));
-        let health = health::Health::new(classes.len(), readiness);
+        let health = health::Health::new(classes.len(), certificates, readiness);
         for slot in empty {
             health::certificate(&health, slot, &mut background);
         }

@@ -60,9 +60,10 @@ async fn listener(listener: &Listener, held: &Held) -> Vec<Proof> {
     let certificates = listener.tls.iter().flat_map(|tls| &tls.certificates);
     for (at, config) in certificates.enumerate() {
         let place = format!("listener {}", listener.certificate(at));
-        proofs.push(certificate(&config.source, held).await.of(&place));
+        let (proof, proved) = certificate(&config.source, held).await;
+        proofs.push(proof.of(&place));
         if let Some(path) = &config.ocsp {
-            proofs.push(staple(path).of(&place));
+            proofs.push(staple(path, proved.as_ref()).of(&place));
         }
     }
     if let Some(config) = listener.tls.as_ref().and_then(|tls| tls.client_auth.as_ref()) {
@@ -90,27 +91,29 @@ async fn listener(listener: &Listener, held: &Held) -> Vec<Proof> {
     proofs
 }
 
-fn staple(path: &Path) -> Proof {
+fn staple(path: &Path, proved: Option<&tls::prove::Proved>) -> Proof {
     let what = "have an OCSP response";
-    match std::fs::read(path) {
+    match crate::replace::read(path, 64 << 10) {
         Err(error) => Proof::warn(what, format!("{}: {error}; handshakes go on without", path.display())),
         Ok(der) => match tls::staple::Staple::read(&der, tls::prove::now()) {
-            Ok(_) => Proof::ok(what, path.display()),
+            Ok(staple) if proved.is_some_and(|proved| staple.is_of(proved)) => Proof::ok(what, path.display()),
+            Ok(_) => Proof::warn(what, format!("{}: is of another certificate; fetch its own", path.display())),
             Err(why) => Proof::warn(what, format!("{}: {why}", path.display())),
         },
     }
 }
 
-async fn certificate(source: &CertificateSource, held: &Held) -> Proof {
+async fn certificate(source: &CertificateSource, held: &Held) -> (Proof, Option<tls::prove::Proved>) {
     let what = "serve its certificate";
     let mut source = match listeners::source(source, held, &Arc::default()).await {
         Ok(source) => source,
-        Err(error) => return Proof::fail(what, error.what),
+        Err(error) => return (Proof::fail(what, error.what), None),
     };
     match tls::source::first(source.as_mut()).await {
-        Err(refusal) => Proof::fail(what, refusal),
+        Err(refusal) => (Proof::fail(what, refusal), None),
         Ok(None) => {
-            Proof::warn(what, "there is none yet: one is ordered once sealward serves, and handshakes fail until then")
+            let words = "there is none yet: one is ordered once sealward serves, and handshakes fail until then";
+            (Proof::warn(what, words), None)
         }
         Ok(Some(proved)) => {
             let names = proved.names.join(", ");
@@ -118,13 +121,14 @@ async fn certificate(source: &CertificateSource, held: &Held) -> Proof {
             let unlinked = proved.warnings.first().map(|tls::prove::Warning::Unlinked(at)| {
                 format!("{words}; certificate {at} of the chain wasn't issued by the next: put the chain in order")
             });
-            match unlinked {
+            let proof = match unlinked {
                 Some(words) => Proof::warn(what, words),
                 None if proved.not_after - tls::prove::now() < SOON => {
                     Proof::warn(what, format!("{words}, which is soon: renew it"))
                 }
                 None => Proof::ok(what, words),
-            }
+            };
+            (proof, Some(proved))
         }
     }
 }

@@ -41,11 +41,12 @@ pub(super) fn run(folder: &Path, bind: SocketAddr, admin: SocketAddr) -> Result<
 
     let config = Config::parse(&text, "sealward.toml", &folder)?;
     run::log(&config.log)?;
-    run::runtime()?.block_on(async {
+    run::ended(run::runtime()?, async {
+        let signals = run::Signals::listen()?;
         let app = App::build(Configuration::of(config)?).await?;
         let listening = app.local_addrs().first().copied().unwrap_or(bind);
         output::say(&greeting(&folder, listening, app.admin_addr()));
-        run::until_signal(app).await
+        run::until_signal(app, signals).await
     })
 }
 

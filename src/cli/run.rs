@@ -1,10 +1,10 @@
 //! Serving: the log, the runtime, the signals.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use tokio::{
     runtime::Runtime,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::watch,
 };
 use tracing_subscriber::EnvFilter;
@@ -16,15 +16,29 @@ use crate::{
     server::{Stop, drain},
 };
 
+/// How long what blocks may still take at the end.
+const LET_GO: Duration = Duration::from_secs(2);
+
 /// Serves what the configuration at `path` describes, until a signal.
 pub(super) fn serve(path: &Path) -> Result<(), Failure> {
-    runtime()?.block_on(async {
-        let configuration = Configuration::read(path).await?;
-        log(&configuration.config.log)?;
-        let app = App::build(configuration).await?;
+    ended(runtime()?, async {
+        let mut signals = Signals::listen()?;
+        let starting = async {
+            let configuration = Configuration::read(path).await?;
+            log(&configuration.config.log)?;
+            Ok(App::build(configuration).await?)
+        };
+        let app = Box::pin(signals.unless_told(starting)).await?;
         tracing::info!(listeners = ?app.local_addrs(), admin = %app.admin_addr(), "serving");
-        until_signal(app).await
+        until_signal(app, signals).await
     })
+}
+
+/// Runs `work` to its end, and lets nothing that hangs keep the process.
+pub(super) fn ended<T>(runtime: Runtime, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let done = runtime.block_on(work);
+    runtime.shutdown_timeout(LET_GO);
+    done
 }
 
 /// The configuration at `path`, with what it needs fetched.
@@ -52,13 +66,41 @@ pub(super) fn log(log: &Log) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The signals that are listened for.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// From here on none of them ends the process by itself: before anything is waited for.
+    pub(super) fn listen() -> Result<Self, Failure> {
+        let listen = |kind| signal(kind).map_err(|error| Failure::new(format!("signals can't be had: {error}")));
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
+    }
+
+    /// What `starting` comes to, unless we are told to stop before.
+    pub(super) async fn unless_told<T>(
+        &mut self,
+        starting: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        tokio::select! {
+            started = starting => started,
+            Some(()) = self.terminate.recv() => Err(Failure::new("told to stop before it served")),
+            Some(()) = self.interrupt.recv() => Err(Failure::new("told to stop before it served")),
+        }
+    }
+}
+
 /// Serves until SIGTERM or SIGINT. The first drains, a second cuts; SIGHUP has the
 /// certificates looked at at once.
-pub(super) async fn until_signal(app: App) -> Result<(), Failure> {
-    let listen = |kind| signal(kind).map_err(|error| Failure::new(format!("signals can't be had: {error}")));
-    let mut terminate = listen(SignalKind::terminate())?;
-    let mut interrupt = listen(SignalKind::interrupt())?;
-    let mut hangup = listen(SignalKind::hangup())?;
+pub(super) async fn until_signal(app: App, signals: Signals) -> Result<(), Failure> {
+    let Signals { mut terminate, mut interrupt, mut hangup } = signals;
     let (stopper, stop) = drain::channel();
     let (reload, reloads) = watch::channel(0_u64);
     let serving = app.run(stop, reloads);
@@ -69,7 +111,7 @@ pub(super) async fn until_signal(app: App) -> Result<(), Failure> {
             Some(()) = terminate.recv() => told(&stopper),
             Some(()) = interrupt.recv() => told(&stopper),
             Some(()) = hangup.recv() => {
-                tracing::info!("certificates are read again; all else is read at start alone, and needs a restart");
+                tracing::info!("certificates, secrets and clients' trust are read again; all else is read at start alone, and needs a restart");
                 reload.send_modify(|count| *count += 1);
             }
         }

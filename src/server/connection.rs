@@ -371,10 +371,10 @@ fn http2_builder(limits: &Limits, streams: Streams) -> http2::Builder<Streams> {
 }
 
 /// One connection in a state of the `sealward_connections` gauge.
-struct In(IntGauge);
+pub(super) struct In(IntGauge);
 
 impl In {
-    fn new(metrics: &Metrics, state: &str) -> Self {
+    pub(super) fn new(metrics: &Metrics, state: &str) -> Self {
         let gauge = metrics.connections.with_label_values(&[state]);
         gauge.inc();
         Self(gauge)

@@ -10,7 +10,7 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 
 use super::{
-    connection::{Arrival, Shared},
+    connection::{Arrival, In, Shared},
     drain::{Stop, reached},
     proxied,
 };
@@ -27,6 +27,7 @@ pub(super) async fn run(arrival: Arrival, challenges: Challenges, shared: Arc<Sh
     let Arrival { mut socket, balanced, open, permit, .. } = arrival;
     let mut stop = shared.stop.clone();
     let timeout = shared.limits.header_timeout;
+    let _state = In::new(&shared.metrics, "plain");
     let served = async {
         if balanced && proxied::client(&mut socket).await.is_err() {
             return;
@@ -62,7 +63,10 @@ fn answer<B>(request: &Request<B>, challenges: &Challenges) -> Response<Full<Byt
             None => text_of(StatusCode::NOT_FOUND, "no such challenge\n"),
         };
     }
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let host = hosts.next().filter(|_| hosts.next().is_none()).and_then(|host| host.to_str().ok());
+    // `OPTIONS *` is for the server, not for anything that is elsewhere.
+    let host = host.filter(|_| request.uri().path() != "*");
     let host = host.and_then(|host| host.parse::<Authority>().ok());
     let to = host.filter(|host| !host.as_str().contains('@')).and_then(|host| {
         let rest = request.uri().path_and_query().map_or("/", |rest| rest.as_str());
@@ -110,6 +114,7 @@ mod tests {
         assert_eq!(get("/files/a?b=c", Some("a.example")), (308, "https://a.example/files/a?b=c".into()));
         assert_eq!(get("/", Some("a.example:8080")), (308, "https://a.example/".into()));
         assert_eq!(get("/", Some("[::1]:80")), (308, "https://[::1]/".into()));
+        assert_eq!(get("*", Some("a.example")).0, 400);
         for odd in [None, Some(""), Some("a b"), Some("user@a.example"), Some("a.example/x")] {
             assert_eq!(get("/", odd).0, 400, "{odd:?}");
         }

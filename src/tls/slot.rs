@@ -88,6 +88,11 @@ impl CertificateSlot {
         self.change(|parts| parts.staple = staple);
     }
 
+    /// Whether a staple goes along with what is served now.
+    pub fn is_stapled(&self) -> bool {
+        self.current().is_some_and(|key| key.ocsp.is_some())
+    }
+
     /// What is served now.
     pub fn current(&self) -> Option<Arc<CertifiedKey>> {
         self.current.load().as_ref().map(|served| Arc::clone(&served.key))
@@ -104,7 +109,7 @@ impl CertificateSlot {
 impl Served {
     fn of(proved: &Proved, staple: Option<&Staple>) -> Self {
         let names = proved.names.iter().map(|name| name.to_ascii_lowercase()).collect();
-        let key = match staple.filter(|staple| staple.is_of(&proved.serial)) {
+        let key = match staple.filter(|staple| staple.is_of(proved)) {
             None => Arc::clone(&proved.key),
             Some(staple) => {
                 let mut key = CertifiedKey::clone(&proved.key);

@@ -10,16 +10,26 @@ use std::{
     time::Duration,
 };
 
+use aws_lc_rs::digest;
 use tokio::sync::watch;
-use x509_parser::asn1_rs::{Any, Class, FromDer, GeneralizedTime, Sequence, Tag};
+use x509_parser::{
+    asn1_rs::{Any, Class, FromDer, GeneralizedTime, Sequence, Tag},
+    certificate::X509Certificate,
+};
 
-use super::{CertificateSlot, prove};
+use super::{
+    CertificateSlot,
+    prove::{self, Proved},
+};
 use crate::{metrics::Metrics, replace::read};
 
 /// The largest response, in bytes.
 const MOST: u64 = 64 << 10;
 /// How often the file is looked at.
 const REFRESH: Duration = Duration::from_secs(10);
+/// Hashes of an issuer's name, as DER has them.
+const SHA_1: &[u8] = &[0x2b, 0x0e, 0x03, 0x02, 0x1a];
+const SHA_256: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01];
 /// `id-pkix-ocsp-basic`, as DER has it.
 const BASIC: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x30, 0x01, 0x01];
 
@@ -29,6 +39,9 @@ pub struct Staple {
     bytes: Arc<[u8]>,
     /// The certificate's serial number, without leading zeroes.
     serial: Vec<u8>,
+    /// The issuer's name under a hash, and which hash that is: an OID as DER has it.
+    issuer: Vec<u8>,
+    hash: Vec<u8>,
     /// Past it nobody believes the response; seconds since 1970.
     next: Option<i64>,
 }
@@ -52,21 +65,30 @@ impl Staple {
     /// # Errors
     /// [`Unusable`] says why it can't be sent.
     pub fn read(der: &[u8], now: i64) -> Result<Self, Unusable> {
-        let (serial, good, next) = parse(der).map_err(|failed| failed.map_or(Unusable::NotOcsp, Unusable::Failed))?;
+        let Single { serial, issuer, hash, good, next } =
+            parse(der).map_err(|failed| failed.map_or(Unusable::NotOcsp, Unusable::Failed))?;
         if !good {
             return Err(Unusable::NotGood);
         }
         if next.is_some_and(|next| next <= now) {
             return Err(Unusable::Stale);
         }
-        Ok(Self { bytes: der.into(), serial, next })
+        Ok(Self { bytes: der.into(), serial, issuer, hash, next })
     }
 
-    /// Whether it is of the certificate with this serial number, in hexadecimal with colons.
-    pub(super) fn is_of(&self, serial: &str) -> bool {
-        let bytes = serial.split(':').map(|byte| u8::from_str_radix(byte, 16));
+    /// Whether it is of this certificate: its serial number, and its issuer's name.
+    pub fn is_of(&self, proved: &Proved) -> bool {
+        let bytes = proved.serial.split(':').map(|byte| u8::from_str_radix(byte, 16));
         let Ok(bytes) = bytes.collect::<Result<Vec<u8>, _>>() else { return false };
-        plain(&bytes) == self.serial
+        let Some(leaf) = proved.key.cert.first() else { return false };
+        let Ok((_, leaf)) = X509Certificate::from_der(leaf) else { return false };
+        let algorithm = match self.hash.as_slice() {
+            SHA_1 => &digest::SHA1_FOR_LEGACY_USE_ONLY,
+            SHA_256 => &digest::SHA256,
+            _ => return false,
+        };
+        let issuer = digest::digest(algorithm, leaf.issuer().as_raw());
+        plain(&bytes) == self.serial && issuer.as_ref() == self.issuer
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
@@ -79,9 +101,18 @@ fn plain(number: &[u8]) -> &[u8] {
     &number[zeroes..]
 }
 
-/// The serial number, whether it is good, and the next update of the first certificate
-/// in a response (RFC 6960, section 4.2.1). The status where that isn't success.
-fn parse(der: &[u8]) -> Result<(Vec<u8>, bool, Option<i64>), Option<u8>> {
+/// What a response says of one certificate.
+struct Single {
+    serial: Vec<u8>,
+    issuer: Vec<u8>,
+    hash: Vec<u8>,
+    good: bool,
+    next: Option<i64>,
+}
+
+/// What a response says of its first certificate (RFC 6960, section 4.2.1). The status where
+/// that isn't success.
+fn parse(der: &[u8]) -> Result<Single, Option<u8>> {
     let inside =
         |bytes: &[u8]| -> Option<Vec<u8>> { Sequence::from_der(bytes).ok().map(|(_, found)| found.content.to_vec()) };
     let response = inside(der).ok_or(None)?;
@@ -97,7 +128,7 @@ fn parse(der: &[u8]) -> Result<(Vec<u8>, bool, Option<i64>), Option<u8>> {
     good(rest).ok_or(None)
 }
 
-fn good(rest: &[u8]) -> Option<(Vec<u8>, bool, Option<i64>)> {
+fn good(rest: &[u8]) -> Option<Single> {
     let sequence = |bytes: &[u8]| Sequence::from_der(bytes).ok().map(|(_, found)| found.content.to_vec());
     let context = |any: &Any<'_>, number: u32| any.class() == Class::ContextSpecific && any.tag() == Tag(number);
     // [0] EXPLICIT ResponseBytes: which type, and an OCTET STRING with the response.
@@ -130,12 +161,18 @@ fn good(rest: &[u8]) -> Option<(Vec<u8>, bool, Option<i64>)> {
         _ => None,
     };
     // CertID: two hashes under an algorithm, and the serial number.
-    let mut id = id.data;
-    for _ in 0..3 {
-        id = Any::from_der(id).ok()?.0;
-    }
+    let (id, algorithm) = Any::from_der(id.data).ok()?;
+    let (id, issuer) = Any::from_der(id).ok()?;
+    let (id, _key) = Any::from_der(id).ok()?;
     let (_, serial) = Any::from_der(id).ok()?;
-    (serial.tag() == Tag::Integer).then(|| (plain(serial.data).to_vec(), context(&status, 0), next))
+    let (_, hash) = Any::from_der(algorithm.data).ok()?;
+    (serial.tag() == Tag::Integer).then(|| Single {
+        serial: plain(serial.data).to_vec(),
+        issuer: issuer.data.to_vec(),
+        hash: hash.data.to_vec(),
+        good: context(&status, 0),
+        next,
+    })
 }
 
 /// Keeps a slot's staple true to a file.
@@ -145,13 +182,15 @@ pub struct Watch {
     slot: Arc<CertificateSlot>,
     metrics: Metrics,
     sent: Option<Staple>,
+    /// What was last said: whether it is sent, and its end.
+    told: Option<(bool, Option<i64>)>,
     refused: Option<String>,
 }
 
 impl Watch {
     /// The response in `path`, sent with what `slot` serves; looked at now.
     pub fn new(path: &Path, slot: Arc<CertificateSlot>, metrics: Metrics) -> Self {
-        let mut watch = Self { path: path.to_owned(), slot, metrics, sent: None, refused: None };
+        let mut watch = Self { path: path.to_owned(), slot, metrics, sent: None, told: None, refused: None };
         watch.look();
         watch
     }
@@ -185,14 +224,30 @@ impl Watch {
         let name = self.slot.name();
         match found {
             Ok(staple) => {
-                self.refused = None;
-                if self.sent.as_ref() == Some(&staple) {
-                    return;
+                if self.sent.as_ref() != Some(&staple) {
+                    self.slot.staple(Some(staple.clone()));
+                    self.sent = Some(staple.clone());
                 }
-                self.metrics.staple_expiry.with_label_values(&[name]).set(staple.next.unwrap_or(i64::MAX));
-                tracing::info!(certificate = name, "OCSP response sent along");
-                self.slot.staple(Some(staple.clone()));
-                self.sent = Some(staple);
+                // The certificate may have changed since, and it with it.
+                let fits = self.slot.is_stapled();
+                let expiry = if fits { staple.next.unwrap_or(i64::MAX) } else { 0 };
+                self.metrics.staple_expiry.with_label_values(&[name]).set(expiry);
+                let state = if fits {
+                    None
+                } else {
+                    Some("is of another certificate than the one served; fetch its own".to_owned())
+                };
+                if self.told.as_ref() != Some(&(fits, staple.next)) {
+                    self.told = Some((fits, staple.next));
+                    let path = self.path.display();
+                    match &state {
+                        None => tracing::info!(certificate = name, "OCSP response sent along"),
+                        Some(why) => {
+                            tracing::warn!(certificate = name, "the OCSP response isn't sent along: {path}: {why}");
+                        }
+                    }
+                }
+                self.refused = None;
             }
             Err(why) => {
                 if self.refused.as_ref() != Some(&why) {

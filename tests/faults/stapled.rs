@@ -61,6 +61,8 @@ fn a_response_is_sent_while_it_is_good_and_of_the_certificate_served() {
     fs::write(site.path("tls/key.pem"), key).expect("writes");
     server.signal("HUP");
     eventually("the older response isn't sent with it", || !stapled(&server));
+    eventually("and that is told", || server.metric(series) == 0.0);
+    server.wait_for_line(|line| line.contains("is of another certificate"));
     respond(&site, "tls/cert.pem", 'V', 60);
     server.signal("HUP");
     eventually("its own is", || stapled(&server));

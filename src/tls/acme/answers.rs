@@ -17,6 +17,8 @@ pub struct Answers {
     texts: RwLock<HashMap<String, String>>,
     /// By name: tls-alpn-01 (RFC 8737).
     certificates: RwLock<HashMap<String, Arc<CertifiedKey>>>,
+    /// Held while an account is looked up or made.
+    pub(super) accounts: tokio::sync::Mutex<()>,
 }
 
 /// One answer, until it is dropped.

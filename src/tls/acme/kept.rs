@@ -42,6 +42,18 @@ impl Kept {
         }
     }
 
+    /// Makes the folder, and sees that it can be written and is nobody else's.
+    pub(super) fn prepare(&self) -> io::Result<()> {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        let mode = fs::metadata(&self.folder)?.permissions().mode();
+        if mode & 0o022 != 0 {
+            return Err(io::Error::other(format!("others may write to it: mode {:o}", mode & 0o777)));
+        }
+        tempfile::NamedTempFile::new_in(&self.folder).map(drop)
+    }
+
     /// Where the certificate lies, with its key.
     pub(super) fn place(&self) -> PathBuf {
         self.folder.join(&self.certificate)

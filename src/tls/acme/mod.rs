@@ -40,6 +40,8 @@ const POLL: Duration = Duration::from_secs(80);
 /// After an order that failed, the next; four times as long after each, to the longest.
 /// Authorities count failures, and shut out whoever makes many.
 const FIRST_RETRY: Duration = Duration::from_secs(15);
+/// Between one order and the next, whoever asks for it.
+const AT_MOST: Duration = Duration::from_secs(3);
 const LONGEST_RETRY: Duration = Duration::from_secs(3600);
 
 /// One certificate of one authority.
@@ -52,6 +54,8 @@ pub struct Acme {
     renew: Option<Renewal>,
     looked: bool,
     failures: u32,
+    /// When the last order began.
+    ordered: Option<Instant>,
 }
 
 #[derive(Clone, Copy)]
@@ -66,7 +70,7 @@ impl Acme {
     /// What `config` describes; `answers` are what listeners show.
     pub fn new(config: AcmeSource, answers: Arc<Answers>) -> Self {
         let kept = Kept::new(&config.state, &config.directory, &config.domains);
-        Self { config, answers, kept, account: None, renew: None, looked: false, failures: 0 }
+        Self { config, answers, kept, account: None, renew: None, looked: false, failures: 0, ordered: None }
     }
 
     fn refusal(&self, what: impl Into<String>) -> Refusal {
@@ -118,6 +122,9 @@ impl Acme {
             None => Account::builder(),
             Some(root) => Account::builder_with_root(root),
         };
+        // Several certificates of one authority have one account between them.
+        let answers = Arc::clone(&self.answers);
+        let _alone = answers.accounts.lock().await;
         let kept = self.kept.account().map_err(|error| self.unkept(&error))?;
         let account = if let Some(credentials) = kept {
             let builder = builder().map_err(|error| self.failed("roots", &error))?;
@@ -128,7 +135,10 @@ impl Acme {
             let builder = builder().map_err(|error| self.failed("roots", &error))?;
             let made = builder.create(&new, self.config.directory.clone(), None).await;
             let (account, credentials) = made.map_err(|error| self.failed("an account", &error))?;
-            self.kept.keep_account(&credentials).map_err(|error| self.unkept(&error))?;
+            if let Err(error) = self.kept.keep_account(&credentials) {
+                // Good for as long as we run.
+                tracing::error!(folder = %self.config.state.display(), %error, "the new account can't be kept");
+            }
             account
         };
         self.account = Some(account.clone());
@@ -228,6 +238,11 @@ impl Source for Acme {
     async fn look(&mut self) -> Result<Look, Refusal> {
         if !self.looked {
             self.looked = true;
+            // What is ordered has to be kept: each order counts with the authority.
+            self.kept.prepare().map_err(|error| {
+                let what = format!("can't be written ({error}); make it a folder of sealward's own, mode 0700");
+                Refusal { place: self.config.state.display().to_string(), reason: Reason::Away(what) }
+            })?;
             // Nobody can look at us yet.
             return Ok(match self.found()? {
                 Some(proved) => self.serve(proved),
@@ -237,6 +252,11 @@ impl Source for Acme {
         if self.renew.is_some_and(|renewal| prove::now() < renewal.at) {
             return Ok(Look::Same);
         }
+        // Who asks us to look again and again must not make us ask so often.
+        if self.ordered.is_some_and(|last| last.elapsed() < AT_MOST) {
+            return Ok(Look::Waiting);
+        }
+        self.ordered = Some(Instant::now());
         let ordered = tokio::time::timeout(PATIENCE, self.order()).await;
         let ordered = ordered.unwrap_or_else(|_| Err(self.refusal("an order took longer than 3 minutes")));
         match ordered {
