@@ -210,9 +210,13 @@ fn a_secure_parameter_will_do_for_each_of_them() {
     assert!(server.metric("sealward_secret_version_timestamp_seconds{secret=\"edge\"}") > 0.0);
     assert!(!resumed(&server, &session), "begun");
 
-    parameter("/good/edge", &bundle(&site, &second), "SecureString");
-    eventually("the new one is served", || shows(&server, &second.0));
+    under_load(&site, &server, || parameter("/good/edge", &bundle(&site, &second), "SecureString"));
+    assert!(shows(&server, &second.0));
     eventually("it is counted", || server.metric(&looks("edge", "new")) == 1.0);
+    // Taken away and made anew it begins at version 1 again.
+    moto().does(json!({"do": "forget_parameter", "name": "/good/edge"}));
+    parameter("/good/edge", &bundle(&site, &first), "SecureString");
+    eventually("the one made anew is served", || shows(&server, &first.0));
     drop(server);
     let server = site.serve_text(&whole);
     assert!(resumed(&server, &session), "after a restart");

@@ -152,6 +152,9 @@ class Admin:
         answer = self.secrets.put_secret_value(SecretId=name, SecretString=value, VersionStages=[stage])
         return {"version": answer["VersionId"]}
 
+    def forget_parameter(self, name):
+        self.ssm.delete_parameter(Name=name)
+
     def parameter(self, name, value, kind="SecureString", overwrite=False):
         return {"version": self.ssm.put_parameter(Name=name, Value=value, Type=kind, Overwrite=overwrite)["Version"]}
 
