@@ -172,6 +172,9 @@ families! {
     /// `sealward_secret_refreshes_total{secret,outcome}`
     secret_refreshes: IntCounterVec = "sealward_secret_refreshes_total",
         "Looks at a secret, by outcome: same, new or failed.", ["secret", "outcome"];
+    /// `sealward_config_reloads_total{outcome}`
+    config_reloads: IntCounterVec = "sealward_config_reloads_total",
+        "Configurations read again: taken or refused.", ["outcome"];
     /// `sealward_build_info{version}`
     build_info: IntGaugeVec = "sealward_build_info",
         "Always 1; the label says which build runs.", ["version"];

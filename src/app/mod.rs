@@ -2,7 +2,7 @@
 //!
 //! [`App::build`] is the order in which things come alive, in one function.
 
-use std::{collections::HashMap, fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
@@ -10,6 +10,7 @@ mod classes;
 mod health;
 mod listeners;
 mod proving;
+mod reload;
 mod rework;
 mod secrets;
 
@@ -19,6 +20,7 @@ pub use rework::{Alone, Whence, origin};
 pub use secrets::{Configuration, Unreadable};
 
 use listeners::{Keeper, Listeners};
+use reload::{Reloader, Upstreams};
 
 use crate::{
     budget::Budget,
@@ -34,7 +36,6 @@ use crate::{
         drain::reached,
     },
     tls::CertificateSlot,
-    upstream::Upstream,
 };
 
 /// How often keys past their time are forgotten.
@@ -48,7 +49,7 @@ pub struct App {
     server: Server,
     admin: Admin,
     door: Door,
-    upstreams: Vec<Arc<Upstream>>,
+    reloader: Reloader,
     classes: Classes,
     held: secrets::Held,
     keepers: Vec<Keeper>,
@@ -78,8 +79,9 @@ impl App {
     /// # Errors
     /// [`StartError`] names the part and the mend.
     pub async fn build(configuration: Configuration) -> Result<Self, StartError> {
-        let Configuration { mut config, mut held } = configuration;
+        let Configuration { mut config, mut held, path } = configuration;
         let metrics = held.metrics.clone();
+        let as_read = config.clone();
         for secret in &config.secrets {
             held.open(secret).await?;
         }
@@ -110,17 +112,22 @@ impl App {
             classes.extend(built.objects.map(|objects| (built.name, objects)));
         }
         let tokens = tokens(&config)?;
-        let mut upstreams = HashMap::new();
-        for upstream in &config.upstreams {
-            let made = Upstream::new(upstream, metrics.clone());
-            let made = made.map_err(StartError::of(&format!("upstream `{}`", upstream.name)))?;
-            upstreams.insert(upstream.name.clone(), made);
-        }
-        let door = Door::new(&config, &classes, &upstreams, tokens, metrics.clone())
+        let mut upstreams = Upstreams::default();
+        let made = upstreams.next(&config, &metrics)?;
+        let door = Door::new(&config, &classes, &made, tokens.clone(), metrics.clone())
             .map_err(|name| StartError::new("routes", format!("there is no `{name}`")))?;
 
         let Listeners { fronts, keepers, empty, .. } = listeners::build(&config.listeners, &held).await?;
-        let upstreams = upstreams.into_values().collect();
+        upstreams.take(&config, made);
+        let reloader = Reloader {
+            path,
+            config: as_read,
+            door: door.clone(),
+            classes: classes.clone(),
+            upstreams,
+            tokens,
+            metrics: metrics.clone(),
+        };
         let certificates = config.listeners.iter().filter_map(|listener| listener.tls.as_ref());
         let certificates = certificates.map(|tls| tls.certificates.len()).sum();
         let (readiness, ready) = watch::channel(Readiness::Ready { degraded: vec![] });
@@ -144,7 +151,7 @@ impl App {
             server,
             admin,
             door,
-            upstreams,
+            reloader,
             classes,
             held,
             keepers,
@@ -175,7 +182,7 @@ impl App {
             server,
             admin,
             door,
-            upstreams,
+            reloader,
             classes,
             held,
             keepers,
@@ -191,9 +198,7 @@ impl App {
         for keep in keepers {
             background.spawn(keep(reload.clone()));
         }
-        for upstream in upstreams {
-            background.spawn(upstream.watch());
-        }
+        background.spawn(reloader.run(reload.clone()));
         held.watch(&reload, &mut background);
         background.spawn(async move { match admin.serve().await {} });
         background.spawn(sweep(classes.clone(), budget));

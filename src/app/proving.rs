@@ -17,7 +17,7 @@ const SOON: i64 = 14 * 24 * 3600;
 
 /// Tries everything that `config` names, and serves nothing. Within a Tokio runtime.
 pub async fn prove(configuration: Configuration) -> Vec<Proof> {
-    let Configuration { config, mut held } = configuration;
+    let Configuration { config, mut held, .. } = configuration;
     let (config, metrics) = (&config, held.metrics.clone());
     let mut proofs = held.prove(config).await;
     for listener in &config.listeners {

@@ -2,11 +2,10 @@
 //! come out of them, and lent to the rooms that follow one.
 
 use std::{
-    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     fmt,
-    path::Path,
-    sync::Arc,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use async_trait::async_trait;
@@ -28,6 +27,8 @@ pub struct Configuration {
     /// The configuration.
     pub config: Config,
     pub(super) held: Held,
+    /// Where it can be read again.
+    pub(super) path: Option<PathBuf>,
 }
 
 /// Why there is no configuration.
@@ -45,7 +46,7 @@ pub(super) struct Held {
     pub(super) metrics: Metrics,
     secrets: BTreeMap<String, Secret>,
     /// Those out of which values of the configuration came, each with its field.
-    read: RefCell<BTreeSet<(String, Option<String>)>>,
+    read: Mutex<BTreeSet<(String, Option<String>)>>,
 }
 
 impl Configuration {
@@ -58,7 +59,7 @@ impl Configuration {
         let mut held = Held::new()?;
         loop {
             match text.parse(&|name, field| held.value(name, field))? {
-                Parsed::Whole(config) => return Ok(Self { config: *config, held }),
+                Parsed::Whole(config) => return Ok(Self { config: *config, held, path: Some(path.to_owned()) }),
                 Parsed::Wanting(wanted) => {
                     for secret in wanted {
                         held.open(&secret).await?;
@@ -73,19 +74,19 @@ impl Configuration {
     /// # Errors
     /// When metrics can't be registered.
     pub fn of(config: Config) -> Result<Self, StartError> {
-        Ok(Self { config, held: Held::new()? })
+        Ok(Self { config, held: Held::new()?, path: None })
     }
 }
 
 impl Held {
     fn new() -> Result<Self, StartError> {
         let metrics = Metrics::new().map_err(StartError::of("metrics"))?;
-        Ok(Self { metrics, secrets: BTreeMap::new(), read: RefCell::default() })
+        Ok(Self { metrics, secrets: BTreeMap::new(), read: Mutex::default() })
     }
 
     fn value(&self, name: &str, field: Option<&str>) -> Option<Result<SecretText, String>> {
         let version = self.secrets.get(name)?.current();
-        self.read.borrow_mut().insert((name.to_owned(), field.map(str::to_owned)));
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).insert((name.to_owned(), field.map(str::to_owned)));
         Some(version.text(field).map_err(|error| error.to_string()))
     }
 
@@ -151,7 +152,7 @@ impl Held {
     /// Keeps every secret at hand true, until dropped; says so when a value of the
     /// configuration, which is read at start alone, has a successor.
     pub(super) fn watch(self, reload: &watch::Receiver<u64>, tasks: &mut tokio::task::JoinSet<()>) {
-        for (name, field) in self.read.into_inner() {
+        for (name, field) in self.read.into_inner().unwrap_or_else(PoisonError::into_inner) {
             if let Some(secret) = self.secrets.get(&name) {
                 tasks.spawn(tell(secret.clone(), field));
             }

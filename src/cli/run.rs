@@ -111,7 +111,7 @@ pub(super) async fn until_signal(app: App, signals: Signals) -> Result<(), Failu
             Some(()) = terminate.recv() => told(&stopper),
             Some(()) = interrupt.recv() => told(&stopper),
             Some(()) = hangup.recv() => {
-                tracing::info!("certificates, secrets and clients' trust are read again; all else is read at start alone, and needs a restart");
+                tracing::info!("told to read again: certificates, secrets, clients' trust, and the configuration");
                 reload.send_modify(|count| *count += 1);
             }
         }

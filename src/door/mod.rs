@@ -12,6 +12,7 @@ use std::{
     time::Instant,
 };
 
+use arc_swap::ArcSwap;
 use http::{HeaderValue, Method, Request, Response, header};
 use hyper::body::Incoming;
 
@@ -33,9 +34,10 @@ mod routes;
 use line::Line;
 use routes::{Does, Matched, Route, Routes};
 
-/// The door, as a service that each connection clones.
+/// The door, as a service that each connection clones. What is behind it may be replaced:
+/// each request goes by what is there when it comes.
 #[derive(Clone)]
-pub struct Door(Arc<Inner>);
+pub struct Door(Arc<ArcSwap<Inner>>);
 
 struct Inner {
     routes: Routes,
@@ -60,7 +62,7 @@ impl Door {
         metrics: Metrics,
     ) -> Result<Self, String> {
         let pace = Pace { idle: config.limits.body_idle_timeout, min_rate: config.limits.min_body_rate };
-        Ok(Self(Arc::new(Inner {
+        Ok(Self(Arc::new(ArcSwap::from_pointee(Inner {
             routes: Routes::new(config, classes, upstreams)?,
             gateway: Gateway::new(tokens.clone(), pace),
             tokens,
@@ -68,7 +70,12 @@ impl Door {
             pace,
             object_keys: config.log.object_keys,
             metrics,
-        })))
+        }))))
+    }
+
+    /// Has every clone of this door do from now on as `other` does.
+    pub fn replace(&self, other: &Self) {
+        self.0.store(other.0.load_full());
     }
 }
 
@@ -82,7 +89,7 @@ impl tower::Service<Request<Incoming>> for Door {
     }
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        let door = Arc::clone(&self.0);
+        let door = self.0.load_full();
         Box::pin(async move { Ok(door.serve(request).await) })
     }
 }

@@ -7,9 +7,11 @@
 mod support;
 
 mod apps;
+mod certificates;
 mod forwarding;
 mod grpc;
 mod nginx;
 mod peer;
+mod reloading;
 mod routing;
 mod switched;

@@ -22,6 +22,8 @@ const SAYS: &str = "name=NAME\\nmethod=$request_method\\nuri=$request_uri\\nhost
     xhost=$http_x_forwarded_host\\nforwarded=$http_forwarded\\nauthorization=$http_authorization\\n\
     caller=$http_x_sealward_caller\\nconnection=$http_connection\\nhop=$http_x_hop\\nkeep=$http_x_keep\\n\
     cookie=$http_cookie\\ntrace=$http_x_amzn_trace_id\\nid=$http_x_request_id\\nmtls=$http_x_amzn_mtls_clientcert_subject\\n\
+    clientcert=$http_x_amzn_mtls_clientcert\\nserial=$http_x_amzn_mtls_clientcert_serial_number\\n\
+    leaf=$http_x_amzn_mtls_clientcert_leaf\\nanything=$http_x_amzn_mtls_anything\\n\
     realip=$http_x_real_ip\\nexpect=$http_expect\\nte=$http_te\\n";
 
 impl Nginx {

@@ -1,0 +1,173 @@
+//! A changed configuration, taken up while we serve: routes, upstreams and callers.
+//!
+//! What is wrong with the new file changes nothing. What of it needs a restart is said, and the
+//! rest is taken. Requests under way end as they began.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use tokio::{
+    sync::watch,
+    task::{AbortHandle, JoinSet},
+};
+
+use super::{Classes, Configuration, StartError, Unreadable, tokens};
+use crate::{config::Config, door::Door, identity::TokenStore, metrics::Metrics, upstream::Upstream};
+
+/// What can be replaced, as it is now.
+pub(super) struct Reloader {
+    /// None where there is nothing to be read again.
+    pub(super) path: Option<PathBuf>,
+    pub(super) config: Config,
+    pub(super) door: Door,
+    pub(super) classes: Classes,
+    pub(super) upstreams: Upstreams,
+    pub(super) tokens: Option<Arc<dyn TokenStore>>,
+    pub(super) metrics: Metrics,
+}
+
+/// Upstreams at work, by name, each with what looks after it.
+#[derive(Default)]
+pub(super) struct Upstreams {
+    running: HashMap<String, Running>,
+    watches: JoinSet<()>,
+}
+
+struct Running {
+    /// What it was made of.
+    of: String,
+    upstream: Arc<Upstream>,
+    watch: Option<AbortHandle>,
+}
+
+impl Upstreams {
+    /// Those of `config`; those of `self` that are the same go on as they are.
+    ///
+    /// # Errors
+    /// [`StartError`] names the upstream.
+    pub(super) fn next(
+        &self,
+        config: &Config,
+        metrics: &Metrics,
+    ) -> Result<HashMap<String, Arc<Upstream>>, StartError> {
+        let mut next = HashMap::new();
+        for upstream in &config.upstreams {
+            let of = format!("{upstream:?}");
+            let made = match self.running.get(&upstream.name).filter(|running| running.of == of) {
+                Some(running) => Arc::clone(&running.upstream),
+                None => {
+                    let part = format!("upstream `{}`", upstream.name);
+                    Upstream::new(upstream, metrics.clone()).map_err(StartError::of(&part))?
+                }
+            };
+            next.insert(upstream.name.clone(), made);
+        }
+        Ok(next)
+    }
+
+    /// Takes up what [`Self::next`] made of `config`.
+    pub(super) fn take(&mut self, config: &Config, next: HashMap<String, Arc<Upstream>>) {
+        let mut running = HashMap::new();
+        for upstream in &config.upstreams {
+            let Some(made) = next.get(&upstream.name) else { continue };
+            let before = self.running.remove(&upstream.name).filter(|before| Arc::ptr_eq(&before.upstream, made));
+            let taken = before.unwrap_or_else(|| Running {
+                of: format!("{upstream:?}"),
+                upstream: Arc::clone(made),
+                watch: None,
+            });
+            running.insert(upstream.name.clone(), taken);
+        }
+        // What is left over ends; its requests under way hold it until they are done.
+        for gone in std::mem::replace(&mut self.running, running).into_values() {
+            if let Some(watch) = gone.watch {
+                watch.abort();
+            }
+        }
+    }
+
+    /// Has those looked after that aren't yet. Within a Tokio runtime.
+    pub(super) fn watch(&mut self) {
+        for running in self.running.values_mut().filter(|running| running.watch.is_none()) {
+            running.watch = Some(self.watches.spawn(Arc::clone(&running.upstream).watch()));
+        }
+        while self.watches.try_join_next().is_some() {}
+    }
+}
+
+impl Reloader {
+    /// Reads the file again whenever `reload` changes. Never ends by itself.
+    pub(super) async fn run(mut self, mut reload: watch::Receiver<u64>) {
+        self.upstreams.watch();
+        while reload.changed().await.is_ok() {
+            let Some(path) = self.path.clone() else { continue };
+            let outcome = match self.again(&path).await {
+                Ok(()) => "taken",
+                Err(Unreadable::Faults(faults)) => {
+                    tracing::error!(
+                        "the configuration is not taken up, the old one goes on:\n{}",
+                        faults.render(false)
+                    );
+                    "refused"
+                }
+                Err(Unreadable::Secret(error)) => {
+                    tracing::error!("the configuration is not taken up, the old one goes on: {error}");
+                    "refused"
+                }
+            };
+            self.metrics.config_reloads.with_label_values(&[outcome]).inc();
+        }
+        // Nobody is left to ask, and upstreams are looked after still.
+        std::future::pending::<()>().await;
+    }
+
+    async fn again(&mut self, path: &Path) -> Result<(), Unreadable> {
+        let Configuration { config, .. } = Configuration::read(path).await?;
+        let next = self.upstreams.next(&config, &self.metrics)?;
+        let tokens =
+            if config.identity.tokens == self.config.identity.tokens { self.tokens.clone() } else { tokens(&config)? };
+        let door = Door::new(&config, &self.classes, &next, tokens.clone(), self.metrics.clone()).map_err(|name| {
+            StartError::new(
+                "routes",
+                format!("`{name}` is new, and classes are read at start alone: restart to use it"),
+            )
+        })?;
+        let fixed = fixed(&self.config, &config);
+        self.door.replace(&door);
+        self.upstreams.take(&config, next);
+        self.upstreams.watch();
+        self.tokens = tokens;
+        // What needs a restart is still as it was at the start: it is said again next time.
+        let Config { routes, upstreams, identity, .. } = config;
+        (self.config.routes, self.config.upstreams, self.config.identity) = (routes, upstreams, identity);
+        tracing::info!(
+            routes = self.config.routes.len(),
+            upstreams = self.config.upstreams.len(),
+            "configuration taken up"
+        );
+        if !fixed.is_empty() {
+            let sections = fixed.join(", ");
+            tracing::warn!("changes of {sections} are read at start alone: restart to take them");
+        }
+        Ok(())
+    }
+}
+
+/// The sections that have changed, and can't be taken up.
+fn fixed(now: &Config, next: &Config) -> Vec<&'static str> {
+    // Debug text is the one way to compare what has patterns in it; it goes nowhere.
+    let differ = |one: &dyn std::fmt::Debug, other: &dyn std::fmt::Debug| format!("{one:?}") != format!("{other:?}");
+    let sections: [(&'static str, bool); 7] = [
+        ("[[listener]]", differ(&now.listeners, &next.listeners)),
+        ("[keys]", differ(&now.keys, &next.keys)),
+        ("[[class]]", differ(&now.classes, &next.classes)),
+        ("[[secret]]", differ(&now.secrets, &next.secrets)),
+        ("[limits]", differ(&now.limits, &next.limits)),
+        ("[admin]", differ(&now.admin, &next.admin)),
+        ("[log]", differ(&now.log, &next.log)),
+    ];
+    sections.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
+}
