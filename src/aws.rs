@@ -9,6 +9,8 @@ use std::{fmt, time::Duration};
 use aws_config::{BehaviorVersion, Region, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
+use crate::fault::chain;
+
 /// Who says nothing for so long isn't there.
 const CONNECT: Duration = Duration::from_secs(3);
 /// Tries of one call, the first included; jittered exponential pauses between.
@@ -103,15 +105,7 @@ impl Trouble {
                 error.message().unwrap_or_default().to_owned()
             }
             // Also an answer that couldn't be read.
-            other => {
-                let mut words = other.to_string();
-                let mut source = std::error::Error::source(other);
-                while let Some(cause) = source {
-                    words = format!("{words}: {cause}");
-                    source = cause.source();
-                }
-                words
-            }
+            other => chain(other),
         };
         let (shown, number) = (code.as_deref().unwrap_or("no code"), status.unwrap_or(0));
         Self { kind, detail: format!("{shown} ({number}): {what}"), code }

@@ -28,7 +28,10 @@ use tokio::{sync::Mutex, time::Instant};
 use zeroize::Zeroizing;
 
 use super::{Refusal, Source, Version};
-use crate::secret::{SecretText, jittered};
+use crate::{
+    fault::chain,
+    secret::{SecretText, jittered},
+};
 
 /// One try.
 const ATTEMPT: Duration = Duration::from_secs(5);
@@ -241,16 +244,6 @@ fn endpoint(aws: &SdkConfig, region: &str) -> String {
         (true, true) => "api.amazonwebservices.com.cn",
     };
     format!("https://{service}.{region}.{domain}/")
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        words = format!("{words}: {cause}");
-        source = cause.source();
-    }
-    words
 }
 
 #[cfg(test)]

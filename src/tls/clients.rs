@@ -12,6 +12,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -32,7 +33,10 @@ use x509_parser::{
     revocation_list::CertificateRevocationList, x509::X509Name,
 };
 
-use super::files;
+use super::{
+    files,
+    follow::{Follower, follow},
+};
 use crate::{
     config::{ClientAuth, ClientMode, San},
     metrics::Metrics,
@@ -111,29 +115,18 @@ pub fn open(listener: SocketAddr, config: &ClientAuth, metrics: Metrics) -> Resu
 
 impl Watch {
     /// Looks again and again, and at once whenever `reload` changes. Never ends by itself.
-    pub async fn run(mut self, mut reload: watch::Receiver<u64>) {
-        let mut reloads = true;
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep(self.config.refresh) => {}
-                changed = reload.changed(), if reloads => {
-                    reloads = changed.is_ok();
-                    if !reloads {
-                        continue;
-                    }
-                    self.refused = None;
-                }
-            }
-            let looked = tokio::task::spawn_blocking(move || {
-                self.look();
-                self
-            });
-            match looked.await {
-                Ok(watch) => self = watch,
-                // The task is cancelled at the end of the runtime alone.
-                Err(_) => return,
-            }
-        }
+    pub async fn run(self, reload: watch::Receiver<u64>) {
+        follow(self, reload).await;
+    }
+}
+
+impl Follower for Watch {
+    fn every(&self) -> Duration {
+        self.config.refresh
+    }
+
+    fn forget(&mut self) {
+        self.refused = None;
     }
 
     fn look(&mut self) {
@@ -166,7 +159,9 @@ impl Watch {
         }
         self.look_at_the_clock();
     }
+}
 
+impl Watch {
     /// Says once that a list has run out.
     fn look_at_the_clock(&mut self) {
         if self.late || self.ends.is_none_or(|ends| ends > super::prove::now()) {

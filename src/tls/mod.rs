@@ -23,6 +23,7 @@ pub mod bundle;
 pub mod clients;
 pub mod dev;
 pub mod files;
+mod follow;
 mod pkcs8;
 mod policy;
 pub mod prove;

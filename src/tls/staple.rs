@@ -19,6 +19,7 @@ use x509_parser::{
 
 use super::{
     CertificateSlot,
+    follow::{Follower, follow},
     prove::{self, Proved},
 };
 use crate::{metrics::Metrics, replace::read};
@@ -196,26 +197,18 @@ impl Watch {
     }
 
     /// Looks again and again, and at once whenever `reload` changes. Never ends by itself.
-    pub async fn run(mut self, mut reload: watch::Receiver<u64>) {
-        let mut reloads = true;
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep(REFRESH) => {}
-                changed = reload.changed(), if reloads => {
-                    reloads = changed.is_ok();
-                    self.refused = None;
-                }
-            }
-            let looked = tokio::task::spawn_blocking(move || {
-                self.look();
-                self
-            });
-            match looked.await {
-                Ok(watch) => self = watch,
-                // The task is cancelled at the end of the runtime alone.
-                Err(_) => return,
-            }
-        }
+    pub async fn run(self, reload: watch::Receiver<u64>) {
+        follow(self, reload).await;
+    }
+}
+
+impl Follower for Watch {
+    fn every(&self) -> Duration {
+        REFRESH
+    }
+
+    fn forget(&mut self) {
+        self.refused = None;
     }
 
     fn look(&mut self) {

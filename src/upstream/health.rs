@@ -54,7 +54,7 @@ async fn check(upstream: &Upstream, target: &Target, health: &Health) -> Result<
     let (head, body) = request.body(http_body_util::Empty::new()).map_err(|error| error.to_string())?.into_parts();
     let lender = Lender::new(body);
     let request = upstream.request(&head, target, lender.lend(&Activity::new()));
-    let answer = upstream.client.request(request).await.map_err(|error| super::chain(&error))?;
+    let answer = upstream.client.request(request).await.map_err(|error| crate::fault::chain(&error))?;
     let status = answer.status().as_u16();
     // Read to its end, so that the connection goes back to the pool.
     let _ = http_body_util::Limited::new(answer.into_body(), READ).collect().await;

@@ -27,6 +27,7 @@ use self::{
 };
 use crate::{
     config::{self, Choice, Protocol},
+    fault::chain,
     metrics::Metrics,
 };
 
@@ -242,16 +243,6 @@ fn failure(error: &hyper_util::client::legacy::Error, activity: &Activity) -> Fa
 /// Whether a request may be sent twice (RFC 9110, section 9.2.1).
 fn is_safe(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        words = format!("{words}: {cause}");
-        source = cause.source();
-    }
-    words
 }
 
 impl fmt::Debug for Upstream {

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     config::{AcmeChallenge, AcmeSource},
+    fault::chain,
     secret::jittered,
 };
 
@@ -146,13 +147,7 @@ impl Acme {
     }
 
     fn failed(&self, what: &str, error: &Error) -> Refusal {
-        let mut words = format!("{what}: {error}");
-        let mut source = std::error::Error::source(error);
-        while let Some(cause) = source {
-            words = format!("{words}: {cause}");
-            source = cause.source();
-        }
-        self.refusal(words)
+        self.refusal(format!("{what}: {}", chain(error)))
     }
 
     /// Orders a certificate, and keeps it.
