@@ -8,14 +8,15 @@
 use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
-use regex::Regex;
 
 mod acme;
+mod apps;
 mod classes;
 mod clients;
 mod document;
 mod expand;
 mod kms;
+mod listening;
 mod read;
 mod report;
 mod routes;
@@ -26,8 +27,15 @@ mod tls;
 mod units;
 mod upstreams;
 
+pub use apps::{
+    Action, Choice, Forward, Forwarded, HeaderEdits, Health, Host, Matching, Path, Protocol, Redirect, Respond, Route,
+    Target, Upstream, UpstreamTls,
+};
 pub use document::Values;
 pub use kms::is_key_arn;
+pub use listening::{
+    AcmeChallenge, AcmeSource, Certificate, CertificateSource, ClientAuth, ClientMode, TicketSecret, Tls, TlsPolicy,
+};
 pub use report::{Fault, Faults};
 
 /// A whole configuration, checked.
@@ -76,146 +84,6 @@ impl Listener {
             _ => format!("{}#{}", self.bind, at + 1),
         }
     }
-}
-
-/// `tls` of a listener.
-#[derive(Clone, Debug)]
-pub struct Tls {
-    /// One for each table of `tls`: at least one, the default first; the others are chosen
-    /// by the name a client asks for.
-    pub certificates: Vec<Certificate>,
-    /// `ticket_secret`, in the first table: the secret that session tickets come out of,
-    /// the same for every replica. One of each process's own when absent.
-    pub ticket_secret: Option<TicketSecret>,
-    /// `client_auth` and what belongs to it, in the first table; nobody is asked for a
-    /// certificate when absent.
-    pub client_auth: Option<ClientAuth>,
-    /// `policy`, in the first table: the versions and suites taken. Default `tls13`.
-    pub policy: TlsPolicy,
-}
-
-/// Which clients' certificates are taken, and what becomes of them.
-#[derive(Clone, Debug)]
-pub struct ClientAuth {
-    /// `client_auth`
-    pub mode: ClientMode,
-    /// `client_trust`: the PEM file of the authorities that clients' certificates come
-    /// from; none where they are handed on.
-    pub trust: Option<PathBuf>,
-    /// `client_revocation`: files of revocation lists. With any, every issuer below the
-    /// trusted ones needs one.
-    pub revocation: Vec<PathBuf>,
-    /// `client_revocation_expiry = "enforce"`: whether a list past its next update admits nobody.
-    pub revocation_expiry: bool,
-    /// `client_refresh`: how often the files are looked at. Default 10 s.
-    pub refresh: Duration,
-}
-
-/// What is asked of clients.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClientMode {
-    /// `request`: one that is sent must be good; none need be.
-    Request,
-    /// `require`: a good one.
-    Require,
-    /// `passthrough`: one that is sent is handed on, and not judged.
-    PassThrough,
-}
-
-/// Where session tickets get their keys from.
-#[derive(Clone, Debug)]
-pub enum TicketSecret {
-    /// A file of random bytes, read at start.
-    File(PathBuf),
-    /// A secret that is followed.
-    Secret(SecretRef),
-}
-
-/// One certificate of a listener.
-#[derive(Clone, Debug)]
-pub struct Certificate {
-    /// `source`
-    pub source: CertificateSource,
-    /// `ocsp`: the file of an OCSP response in DER that is sent along.
-    pub ocsp: Option<PathBuf>,
-}
-
-/// Where a certificate comes from.
-#[derive(Clone, Debug)]
-pub enum CertificateSource {
-    /// PEM files, watched.
-    Files {
-        /// Chain, leaf first.
-        cert: PathBuf,
-        /// PKCS#8, PKCS#1 or SEC1 key.
-        key: PathBuf,
-        /// `refresh`: how often they are looked at. Default 10 s.
-        refresh: Duration,
-    },
-    /// A secret: a PEM bundle, or a JSON object with chain and key in fields.
-    Secret {
-        /// `name`: a `[[secret]]`, or else a name or an ARN of AWS Secrets Manager.
-        name: String,
-        /// `cert` and `key`: the fields of chain and key; one bundle when absent.
-        fields: Option<(String, String)>,
-    },
-    /// An authority that speaks ACME.
-    Acme(AcmeSource),
-    /// AWS Certificate Manager.
-    Acm {
-        /// `arn`: the certificate's.
-        arn: String,
-        /// The region that the ARN names.
-        region: String,
-        /// `refresh`: about how often it is described. Default 3 hours.
-        refresh: Duration,
-    },
-}
-
-/// `source = { acme = { … } }`
-#[derive(Clone, Debug)]
-pub struct AcmeSource {
-    /// `directory`: the authority's address.
-    pub directory: String,
-    /// `contact`: whom it may write to, as `mailto:` addresses; nobody when empty.
-    pub contact: Vec<String>,
-    /// `domains`: the names of the certificate; at least one.
-    pub domains: Vec<String>,
-    /// `challenge`: how the authority looks whether they are ours. Default `tls-alpn-01`.
-    pub challenge: AcmeChallenge,
-    /// `state`: the folder that account and certificate are kept in. Default `acme`.
-    pub state: PathBuf,
-    /// `root`: the authority of the directory's own certificate; the system's when absent.
-    pub root: Option<PathBuf>,
-}
-
-/// How an authority looks whether a name is ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AcmeChallenge {
-    /// By a handshake on port 443 (RFC 8737).
-    TlsAlpn01,
-    /// By a request on port 80, to a listener without `tls` (RFC 8555, section 8.3).
-    Http01,
-}
-
-impl std::fmt::Display for AcmeChallenge {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::TlsAlpn01 => "tls-alpn-01",
-            Self::Http01 => "http-01",
-        })
-    }
-}
-
-/// The versions and suites a listener takes. The hybrid post-quantum group is offered by each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TlsPolicy {
-    /// `tls13`, or a load balancer's `ELBSecurityPolicy-TLS13-1-3-…`: TLS 1.3 only.
-    Tls13,
-    /// `tls12`: TLS 1.2 with forward secrecy and AEAD, and 1.3.
-    Tls12,
-    /// A load balancer's `ELBSecurityPolicy-TLS13-1-2-Res-…`: of 1.2 AES-GCM alone.
-    Tls12Gcm,
 }
 
 /// `[[secret]]`
@@ -457,251 +325,6 @@ pub enum Canary {
     Seal,
     /// Nothing.
     Off,
-}
-
-/// `[[route]]`
-#[derive(Clone, Debug)]
-pub struct Route {
-    /// How metrics and logs call it: its path, as it is written.
-    pub label: String,
-    /// Which requests are its.
-    pub matching: Matching,
-    /// `public`: no caller is asked for. Default false.
-    pub public: bool,
-    /// What is done.
-    pub action: Action,
-}
-
-/// What of a request a route looks at; all of it must fit.
-#[derive(Clone, Debug)]
-pub struct Matching {
-    /// `path` or `path_pattern`
-    pub path: Path,
-    /// `host`: any when absent.
-    pub host: Option<Host>,
-    /// `methods`: any when empty.
-    pub methods: Vec<http::Method>,
-    /// `headers`: each is there, and one of its values fits the pattern.
-    pub headers: Vec<(http::HeaderName, Regex)>,
-    /// `query`: each parameter is there, and one of its values fits.
-    pub query: Vec<(String, Regex)>,
-    /// `sources`: the client's address is in one of these networks; any when empty.
-    pub sources: Vec<IpNet>,
-    /// `priority`: 1 to 50,000; the least is tried first, and what has none after all that do.
-    pub priority: Option<u32>,
-}
-
-/// A route's path, decoded.
-#[derive(Clone, Debug)]
-pub enum Path {
-    /// This path alone.
-    Exact(String),
-    /// What begins so; it ends in `/`.
-    Prefix(String),
-    /// What fits as a whole.
-    Pattern(Regex),
-}
-
-/// A route's host, in lower case.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Host {
-    /// This name or address.
-    Exact(String),
-    /// `*.domain`: every name below, however deep.
-    Below(String),
-}
-
-impl Matching {
-    /// Whether two match the same requests, as far as can be told.
-    pub fn is_alike(&self, other: &Self) -> bool {
-        let path = match (&self.path, &other.path) {
-            (Path::Exact(one), Path::Exact(other)) | (Path::Prefix(one), Path::Prefix(other)) => one == other,
-            (Path::Pattern(one), Path::Pattern(other)) => one.as_str() == other.as_str(),
-            _ => false,
-        };
-        path && self.host == other.host
-            && self.methods == other.methods
-            && same(&self.headers, &other.headers)
-            && same(&self.query, &other.query)
-            && self.sources == other.sources
-    }
-}
-
-fn same<N: PartialEq>(one: &[(N, Regex)], other: &[(N, Regex)]) -> bool {
-    let alike = |((one, a), (other, b)): (&(N, Regex), &(N, Regex))| one == other && a.as_str() == b.as_str();
-    one.len() == other.len() && one.iter().zip(other).all(alike)
-}
-
-/// What a route does.
-#[derive(Clone, Debug)]
-pub enum Action {
-    /// `seal = { class = "…" }`
-    Seal {
-        /// A name in [`Config::classes`].
-        class: String,
-    },
-    /// `forward = { upstream = "…" }`
-    Forward(Box<Forward>),
-    /// `redirect = { to = "…" }`
-    Redirect(Redirect),
-    /// `respond = { status, body }`
-    Respond(Respond),
-}
-
-/// `forward = { upstream = "…" }`
-#[derive(Clone, Debug)]
-pub struct Forward {
-    /// A name in [`Config::upstreams`].
-    pub upstream: String,
-    /// `x_forwarded_for`: what becomes of that header. Default `append`.
-    pub x_forwarded_for: Forwarded,
-    /// `forwarded`: whether `Forwarded` (RFC 7239) is written too. Default false.
-    pub forwarded: bool,
-    /// `rewrite = { pattern, to }`: the path as the app sees it; the same when absent.
-    pub rewrite: Option<(Regex, String)>,
-    /// `host`: the host as the app sees it; the client's when absent.
-    pub host: Option<http::HeaderValue>,
-    /// `request`: what becomes of a request's headers, after all else.
-    pub request: HeaderEdits,
-    /// `response`: what becomes of an answer's.
-    pub response: HeaderEdits,
-}
-
-/// `{ remove = […], set = { … }, add = { … } }`, in this order.
-#[derive(Clone, Debug, Default)]
-pub struct HeaderEdits {
-    /// `remove`
-    pub remove: Vec<http::HeaderName>,
-    /// `set`: in place of what is there.
-    pub set: Vec<(http::HeaderName, http::HeaderValue)>,
-    /// `add`: beside what is there.
-    pub add: Vec<(http::HeaderName, http::HeaderValue)>,
-}
-
-impl HeaderEdits {
-    /// Does them.
-    pub fn apply(&self, headers: &mut http::HeaderMap) {
-        for name in &self.remove {
-            headers.remove(name);
-        }
-        for (name, value) in &self.set {
-            headers.insert(name, value.clone());
-        }
-        for (name, value) in &self.add {
-            headers.append(name, value.clone());
-        }
-    }
-}
-
-/// What becomes of `X-Forwarded-For`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Forwarded {
-    /// The client's address goes behind what it says itself.
-    Append,
-    /// It goes on as it came.
-    Preserve,
-    /// It is taken away.
-    Remove,
-}
-
-/// `redirect = { to = "…" }`
-#[derive(Clone, Debug)]
-pub struct Redirect {
-    /// `to`: an address or a path, with `{host}`, `{path}` and `{query}` for the request's own.
-    pub to: String,
-    /// `status`: 301, 302, 307 or 308, the default.
-    pub status: http::StatusCode,
-}
-
-/// `respond = { status, body }`
-#[derive(Clone, Debug)]
-pub struct Respond {
-    /// `status`. Default 200.
-    pub status: http::StatusCode,
-    /// `body`. Default empty.
-    pub body: String,
-    /// `content_type`. Default `text/plain; charset=utf-8`.
-    pub content_type: String,
-}
-
-/// `[[upstream]]`
-#[derive(Clone, Debug)]
-pub struct Upstream {
-    /// `name`: what routes, metrics and logs call it.
-    pub name: String,
-    /// `targets`: at least one, of which one has a weight.
-    pub targets: Vec<Target>,
-    /// `choice`: which of them. Default `round_robin`.
-    pub choice: Choice,
-    /// `protocol`: what is spoken to them. Default `http1`.
-    pub protocol: Protocol,
-    /// `tls`: for targets with `https`.
-    pub tls: UpstreamTls,
-    /// `health`: active checks; none when absent.
-    pub health: Option<Health>,
-    /// `connect_timeout`. Default 5 s.
-    pub connect_timeout: Duration,
-    /// `idle_timeout`: how long nothing may go or come. Default 60 s.
-    pub idle_timeout: Duration,
-}
-
-/// One target of an upstream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// Whether TLS is spoken to it.
-    pub https: bool,
-    /// Host and port.
-    pub authority: String,
-    /// `weight`: its share, 0 to 1,000; 0 takes no new requests. Default 1.
-    pub weight: u32,
-}
-
-/// Which target a request goes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Choice {
-    /// `round_robin`: each in its turn, by weight.
-    RoundRobin,
-    /// `least_requests`: the one with the fewest requests under way, by weight.
-    LeastRequests,
-    /// `two_choices`: the less busy of two at random.
-    TwoChoices,
-}
-
-/// What is spoken to targets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// HTTP/1.1
-    Http1,
-    /// HTTP/2, by prior knowledge where there is no TLS: gRPC.
-    Http2,
-}
-
-/// `tls` of an upstream.
-#[derive(Clone, Debug, Default)]
-pub struct UpstreamTls {
-    /// `roots`: the PEM file of the authorities believed; the system's when absent.
-    pub roots: Option<PathBuf>,
-    /// `cert` and `key`: what we show targets that ask.
-    pub client: Option<(PathBuf, PathBuf)>,
-    /// `server_name`: the name that is asked for and verified; the target's host when absent.
-    pub server_name: Option<String>,
-}
-
-/// `health` of an upstream.
-#[derive(Clone, Debug)]
-pub struct Health {
-    /// `path`. Default `/`.
-    pub path: String,
-    /// `codes`: the statuses that are good. Default `200-399`.
-    pub codes: Vec<(u16, u16)>,
-    /// `interval`. Default 10 s, a quarter more or less.
-    pub interval: Duration,
-    /// `timeout`. Default 5 s.
-    pub timeout: Duration,
-    /// `healthy`: good answers in a row that make a target well again. Default 2.
-    pub healthy: u32,
-    /// `unhealthy`: bad ones that make it unwell. Default 3.
-    pub unhealthy: u32,
 }
 
 /// `[identity]`

@@ -51,11 +51,13 @@ pub(super) fn onward(headers: &mut HeaderMap, about: &About<'_>, forward: &Forwa
     without_hop(headers);
     // It was met at our door.
     headers.remove(header::EXPECT);
-    for name in VOUCHED {
-        headers.remove(name);
-    }
-    let vouched: Vec<HeaderName> =
-        headers.keys().filter(|name| name.as_str().starts_with(VOUCHED_PREFIX)).cloned().collect();
+    // Many an app reads `x_y` and `x-y` as one name.
+    let vouched = |name: &&HeaderName| {
+        let plain = name.as_str().replace('_', "-");
+        let spelt_otherwise = plain != name.as_str() && (plain == X_FORWARDED_FOR.as_str() || plain == "x-request-id");
+        spelt_otherwise || VOUCHED.contains(&plain.as_str()) || plain.starts_with(VOUCHED_PREFIX)
+    };
+    let vouched: Vec<HeaderName> = headers.keys().filter(vouched).cloned().collect();
     for name in vouched {
         headers.remove(name);
     }

@@ -39,8 +39,8 @@ pub struct Known<'a> {
 /// Sends `request` on to `upstream`, as `forward` says.
 ///
 /// # Errors
-/// 502 where no target answers, 504 where one doesn't go on, 400 or 408 where the client's
-/// own body ends early.
+/// 502 where no target answers, 504 where one doesn't go on, 400 where the client's own body
+/// ends early or comes too slowly.
 pub async fn forward(
     upstream: &Arc<Upstream>,
     forward: &Forward,

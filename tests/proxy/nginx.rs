@@ -54,7 +54,7 @@ impl Nginx {
         let text = format!(
             "daemon off; master_process off; pid {root}/pid; error_log {root}/error.log; worker_processes 1;\n\
              events {{ worker_connections 512; }}\n\
-             http {{ access_log {root}/access.log; client_body_temp_path {root}/body; client_max_body_size 0;\n\
+             http {{ underscores_in_headers on; access_log {root}/access.log; client_body_temp_path {root}/body; client_max_body_size 0;\n\
              proxy_temp_path {root}/p; fastcgi_temp_path {root}/f; uwsgi_temp_path {root}/u; scgi_temp_path {root}/s;\n\
              server {{ listen {address} {ssl}; {more}\n\
              location / {{ default_type text/plain; add_header X-App {name}; return 200 \"{says}\"; }}\n\

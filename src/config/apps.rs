@@ -1,0 +1,251 @@
+//! Routes, and the apps behind them, as the rest of the program sees them.
+
+use std::{path::PathBuf, time::Duration};
+
+use ipnet::IpNet;
+use regex::Regex;
+
+/// `[[route]]`
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// How metrics and logs call it: its path, as it is written.
+    pub label: String,
+    /// Which requests are its.
+    pub matching: Matching,
+    /// `public`: no caller is asked for. Default false.
+    pub public: bool,
+    /// What is done.
+    pub action: Action,
+}
+
+/// What of a request a route looks at; all of it must fit.
+#[derive(Clone, Debug)]
+pub struct Matching {
+    /// `path` or `path_pattern`
+    pub path: Path,
+    /// `host`: any when absent.
+    pub host: Option<Host>,
+    /// `methods`: any when empty.
+    pub methods: Vec<http::Method>,
+    /// `headers`: each is there, and one of its values fits the pattern.
+    pub headers: Vec<(http::HeaderName, Regex)>,
+    /// `query`: each parameter is there, and one of its values fits.
+    pub query: Vec<(String, Regex)>,
+    /// `sources`: the client's address is in one of these networks; any when empty.
+    pub sources: Vec<IpNet>,
+    /// `priority`: 1 to 50,000; the least is tried first, and what has none after all that do.
+    pub priority: Option<u32>,
+}
+
+/// A route's path, decoded.
+#[derive(Clone, Debug)]
+pub enum Path {
+    /// This path alone.
+    Exact(String),
+    /// What begins so; it ends in `/`.
+    Prefix(String),
+    /// What fits as a whole.
+    Pattern(Regex),
+}
+
+/// A route's host, in lower case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// This name or address.
+    Exact(String),
+    /// `*.domain`: every name below, however deep.
+    Below(String),
+}
+
+impl Matching {
+    /// Whether two match the same requests, as far as can be told.
+    pub fn is_alike(&self, other: &Self) -> bool {
+        let path = match (&self.path, &other.path) {
+            (Path::Exact(one), Path::Exact(other)) | (Path::Prefix(one), Path::Prefix(other)) => one == other,
+            (Path::Pattern(one), Path::Pattern(other)) => one.as_str() == other.as_str(),
+            _ => false,
+        };
+        path && self.host == other.host
+            && self.methods == other.methods
+            && same(&self.headers, &other.headers)
+            && same(&self.query, &other.query)
+            && self.sources == other.sources
+    }
+}
+
+fn same<N: PartialEq>(one: &[(N, Regex)], other: &[(N, Regex)]) -> bool {
+    let alike = |((one, a), (other, b)): (&(N, Regex), &(N, Regex))| one == other && a.as_str() == b.as_str();
+    one.len() == other.len() && one.iter().zip(other).all(alike)
+}
+
+/// What a route does.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// `seal = { class = "…" }`
+    Seal {
+        /// A name in [`super::Config::classes`].
+        class: String,
+    },
+    /// `forward = { upstream = "…" }`
+    Forward(Box<Forward>),
+    /// `redirect = { to = "…" }`
+    Redirect(Redirect),
+    /// `respond = { status, body }`
+    Respond(Respond),
+}
+
+/// `forward = { upstream = "…" }`
+#[derive(Clone, Debug)]
+pub struct Forward {
+    /// A name in [`super::Config::upstreams`].
+    pub upstream: String,
+    /// `x_forwarded_for`: what becomes of that header. Default `append`.
+    pub x_forwarded_for: Forwarded,
+    /// `forwarded`: whether `Forwarded` (RFC 7239) is written too. Default false.
+    pub forwarded: bool,
+    /// `rewrite = { pattern, to }`: the path as the app sees it; the same when absent.
+    pub rewrite: Option<(Regex, String)>,
+    /// `host`: the host as the app sees it; the client's when absent.
+    pub host: Option<http::HeaderValue>,
+    /// `request`: what becomes of a request's headers, after all else.
+    pub request: HeaderEdits,
+    /// `response`: what becomes of an answer's.
+    pub response: HeaderEdits,
+}
+
+/// `{ remove = […], set = { … }, add = { … } }`, in this order.
+#[derive(Clone, Debug, Default)]
+pub struct HeaderEdits {
+    /// `remove`
+    pub remove: Vec<http::HeaderName>,
+    /// `set`: in place of what is there.
+    pub set: Vec<(http::HeaderName, http::HeaderValue)>,
+    /// `add`: beside what is there.
+    pub add: Vec<(http::HeaderName, http::HeaderValue)>,
+}
+
+impl HeaderEdits {
+    /// Does them.
+    pub fn apply(&self, headers: &mut http::HeaderMap) {
+        for name in &self.remove {
+            headers.remove(name);
+        }
+        for (name, value) in &self.set {
+            headers.insert(name, value.clone());
+        }
+        for (name, value) in &self.add {
+            headers.append(name, value.clone());
+        }
+    }
+}
+
+/// What becomes of `X-Forwarded-For`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forwarded {
+    /// The client's address goes behind what it says itself.
+    Append,
+    /// It goes on as it came.
+    Preserve,
+    /// It is taken away.
+    Remove,
+}
+
+/// `redirect = { to = "…" }`
+#[derive(Clone, Debug)]
+pub struct Redirect {
+    /// `to`: an address or a path, with `{host}`, `{path}` and `{query}` for the request's own.
+    pub to: String,
+    /// `status`: 301, 302, 307 or 308, the default.
+    pub status: http::StatusCode,
+}
+
+/// `respond = { status, body }`
+#[derive(Clone, Debug)]
+pub struct Respond {
+    /// `status`. Default 200.
+    pub status: http::StatusCode,
+    /// `body`. Default empty.
+    pub body: String,
+    /// `content_type`. Default `text/plain; charset=utf-8`.
+    pub content_type: String,
+}
+
+/// `[[upstream]]`
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// `name`: what routes, metrics and logs call it.
+    pub name: String,
+    /// `targets`: at least one, of which one has a weight.
+    pub targets: Vec<Target>,
+    /// `choice`: which of them. Default `round_robin`.
+    pub choice: Choice,
+    /// `protocol`: what is spoken to them. Default `http1`.
+    pub protocol: Protocol,
+    /// `tls`: for targets with `https`.
+    pub tls: UpstreamTls,
+    /// `health`: active checks; none when absent.
+    pub health: Option<Health>,
+    /// `connect_timeout`. Default 5 s.
+    pub connect_timeout: Duration,
+    /// `idle_timeout`: how long nothing may go or come. Default 60 s.
+    pub idle_timeout: Duration,
+}
+
+/// One target of an upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Whether TLS is spoken to it.
+    pub https: bool,
+    /// Host and port.
+    pub authority: String,
+    /// `weight`: its share, 0 to 1,000; 0 takes no new requests. Default 1.
+    pub weight: u32,
+}
+
+/// Which target a request goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// `round_robin`: each in its turn, by weight.
+    RoundRobin,
+    /// `least_requests`: the one with the fewest requests under way, by weight.
+    LeastRequests,
+    /// `two_choices`: the less busy of two at random.
+    TwoChoices,
+}
+
+/// What is spoken to targets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1
+    Http1,
+    /// HTTP/2, by prior knowledge where there is no TLS: gRPC.
+    Http2,
+}
+
+/// `tls` of an upstream.
+#[derive(Clone, Debug, Default)]
+pub struct UpstreamTls {
+    /// `roots`: the PEM file of the authorities believed; the system's when absent.
+    pub roots: Option<PathBuf>,
+    /// `cert` and `key`: what we show targets that ask.
+    pub client: Option<(PathBuf, PathBuf)>,
+    /// `server_name`: the name that is asked for and verified; the target's host when absent.
+    pub server_name: Option<String>,
+}
+
+/// `health` of an upstream.
+#[derive(Clone, Debug)]
+pub struct Health {
+    /// `path`. Default `/`.
+    pub path: String,
+    /// `codes`: the statuses that are good. Default `200-399`.
+    pub codes: Vec<(u16, u16)>,
+    /// `interval`. Default 10 s, a quarter more or less.
+    pub interval: Duration,
+    /// `timeout`. Default 5 s.
+    pub timeout: Duration,
+    /// `healthy`: good answers in a row that make a target well again. Default 2.
+    pub healthy: u32,
+    /// `unhealthy`: bad ones that make it unwell. Default 3.
+    pub unhealthy: u32,
+}
