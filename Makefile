@@ -18,10 +18,10 @@ TOOLS := $(TARGET_DIR)/tools
 DENY := $(or $(shell command -v cargo-deny 2>/dev/null),$(TOOLS)/bin/cargo-deny)
 
 SHELL_SCRIPTS := .ci/run $(shell find certs tests docker -name '*.sh' 2>/dev/null)
-PYTHON_SCRIPTS := $(shell find tests -name '*.py' 2>/dev/null)
+PYTHON_SCRIPTS := $(shell find tests benches -name '*.py' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: run test test-conformance peers lint fmt clippy deny scripts bench audit docs clean help toolchain
+.PHONY: run test test-conformance peers lint fmt clippy deny scripts bench bench-proxy audit docs clean help toolchain
 
 # What a build can't do without, named before it fails for the lack of it.
 toolchain:
@@ -62,6 +62,11 @@ scripts:
 
 bench: toolchain ## benchmarks (BENCH_ARGS)
 	$(CARGO) bench --locked $(CARGO_FLAGS) $(BENCH_ARGS)
+
+# ROUNDS, CASES, PROXIES and more: the head of benches/peers/proxy.py. Needs nginx, haproxy and wrk.
+bench-proxy: toolchain ## as a proxy beside nginx and haproxy, about 5 minutes; writes target/bench-proxy.json
+	$(CARGO) build --release --locked $(CARGO_FLAGS)
+	$(PYTHON) benches/peers/proxy.py "$(TARGET_DIR)/release/sealward" "$(TARGET_DIR)/bench-proxy.json"
 
 audit: $(DENY) ## known faults of dependencies; needs the advisory database in reach
 	$(DENY) --locked check advisories

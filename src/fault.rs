@@ -49,8 +49,16 @@ pub enum Kind {
     RangeNotSatisfiable,
     /// 417: an `Expect` that isn't `100-continue`.
     ExpectationFailed,
+    /// 429: more than this client may have.
+    TooManyRequests,
+    /// 431: a head that is too long.
+    HeadTooLarge,
     /// 500: ours.
     Internal,
+    /// 501: a transfer coding or method we don't know.
+    NotImplemented,
+    /// 505: a version of HTTP we don't speak.
+    VersionNotSupported,
     /// 502: what the store holds isn't what was sealed.
     Damaged,
     /// 502: what is behind us answered what makes no sense.
@@ -82,11 +90,47 @@ impl Kind {
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::RangeNotSatisfiable => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
+            Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::NotImplemented => StatusCode::NOT_IMPLEMENTED,
+            Self::VersionNotSupported => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             Self::Damaged | Self::BadGateway => StatusCode::BAD_GATEWAY,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::OutcomeUnknown | Self::GatewayTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
+        }
+    }
+}
+
+impl Kind {
+    /// One word for it, as the access log's `error_reason`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad_request",
+            Self::Unauthorized => "unauthorized",
+            Self::Forbidden => "forbidden",
+            Self::NotFound => "not_found",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::RequestTimeout => "request_timeout",
+            Self::Conflict => "conflict",
+            Self::PreconditionFailed => "precondition_failed",
+            Self::TooLarge => "too_large",
+            Self::UriTooLong => "uri_too_long",
+            Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::RangeNotSatisfiable => "range_not_satisfiable",
+            Self::ExpectationFailed => "expectation_failed",
+            Self::TooManyRequests => "too_many_requests",
+            Self::HeadTooLarge => "head_too_large",
+            Self::Internal => "internal",
+            Self::NotImplemented => "not_implemented",
+            Self::VersionNotSupported => "version_not_supported",
+            Self::Damaged => "damaged",
+            Self::BadGateway => "bad_gateway",
+            Self::Unavailable => "unavailable",
+            Self::OutcomeUnknown => "outcome_unknown",
+            Self::GatewayTimeout => "gateway_timeout",
+            Self::NoSpace => "no_space",
         }
     }
 }
@@ -189,6 +233,13 @@ impl Fault {
     /// 503, to be tried again after `retry_after`.
     pub fn unavailable(words: impl Into<Cow<'static, str>>, retry_after: Duration) -> Self {
         let mut fault = Self::new(Kind::Unavailable, words);
+        fault.retry_after = Some(retry_after);
+        fault
+    }
+
+    /// 429, to be tried again after `retry_after`.
+    pub fn too_many(words: impl Into<Cow<'static, str>>, retry_after: Duration) -> Self {
+        let mut fault = Self::new(Kind::TooManyRequests, words);
         fault.retry_after = Some(retry_after);
         fault
     }

@@ -11,7 +11,7 @@
 //! | 1 | [`aws`], [`config`], [`metrics`], [`message`] |
 //! | 2 | [`keys`], [`secrets`], [`store`], [`tls`], [`upstream`] |
 //! | 3 | [`http`], [`objects`], [`identity`] |
-//! | 4 | [`gateway`], [`proxy`], [`rework`] |
+//! | 4 | [`gateway`], [`proxy`], [`quota`], [`rework`] |
 //! | 5 | [`door`], [`server`] |
 //! | 6 | [`app`] |
 //! | 7 | [`cli`] |
@@ -44,6 +44,7 @@ pub mod objects;
 // Floor 4: the doors, and what goes over a whole class.
 pub mod gateway;
 pub mod proxy;
+pub mod quota;
 pub mod rework;
 
 // Floor 5: the way of a request, and listening and serving.

@@ -142,6 +142,18 @@ families! {
     /// `sealward_connections_refused_total{reason}`
     connections_refused: IntCounterVec = "sealward_connections_refused_total",
         "Client connections refused or evicted, by reason.", ["reason"];
+    /// `sealward_quota_refusals_total{quota,kind}`
+    quota_refusals: IntCounterVec = "sealward_quota_refusals_total",
+        "Requests refused with 429, by quota and what of it was used up.", ["quota", "kind"];
+    /// `sealward_quota_clients{quota}`
+    quota_clients: IntGaugeVec = "sealward_quota_clients",
+        "Clients told apart by a quota, as last counted.", ["quota"];
+    /// `sealward_access_log_lines_total{outcome}`
+    access_log_lines: IntCounterVec = "sealward_access_log_lines_total",
+        "Lines of the access log: written, dropped where the disk is slower than requests, or failed.", ["outcome"];
+    /// `sealward_desync_requests_total{class,reason,outcome}`
+    desync_requests: IntCounterVec = "sealward_desync_requests_total",
+        "Requests that two readers could read in two ways, and those over a limit.", ["class", "reason", "outcome"];
     /// `sealward_tls_handshakes_total{version,group,outcome}`
     tls_handshakes: IntCounterVec = "sealward_tls_handshakes_total",
         "TLS handshakes.", ["version", "group", "outcome"];

@@ -13,7 +13,7 @@ const FLOORS: [&[&str]; 8] = [
     &["aws", "config", "message", "metrics"],
     &["keys", "secrets", "store", "tls", "upstream"],
     &["http", "identity", "objects"],
-    &["gateway", "proxy", "rework"],
+    &["gateway", "proxy", "quota", "rework"],
     &["door", "server"],
     &["app"],
     &["cli"],

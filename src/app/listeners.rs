@@ -51,7 +51,7 @@ pub(super) async fn build(listeners: &[Listener], held: &Held) -> Result<Listene
         let Some(tls) = &listener.tls else {
             let answers = Arc::clone(&built.answers);
             let spoken = Spoken::Plain(Arc::new(move |token| answers.text(token)));
-            built.fronts.push(Front { bind: listener.bind, spoken, clients: None, balancers });
+            built.fronts.push(Front { bind: listener.bind, spoken, clients: None, balancers, desync: listener.desync });
             continue;
         };
         let slots = built.certificates(listener, tls, held).await?;
@@ -67,7 +67,7 @@ pub(super) async fn build(listeners: &[Listener], held: &Held) -> Result<Listene
         let certificates = Certificates::new(slots, answering.then(|| Arc::clone(&built.answers)));
         let config = tls::server_config(certificates, tls.policy, tickets, clients.clone());
         let spoken = Spoken::Tls(config.map_err(StartError::of("tls"))?);
-        built.fronts.push(Front { bind: listener.bind, spoken, clients, balancers });
+        built.fronts.push(Front { bind: listener.bind, spoken, clients, balancers, desync: listener.desync });
     }
     Ok(built)
 }

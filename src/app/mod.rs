@@ -20,12 +20,12 @@ pub use rework::{Alone, Whence, origin};
 pub use secrets::{Configuration, Unreadable};
 
 use listeners::{Keeper, Listeners};
-use reload::{Reloader, Upstreams};
+use reload::{Quotas, Reloader, Upstreams};
 
 use crate::{
     budget::Budget,
     config::{Config, KeyProvider, Limits},
-    door::Door,
+    door::{Access, Behind, Door},
     identity::{TokenFile, TokenStore},
     metrics::Metrics,
     objects::{Bounds, Slots},
@@ -114,7 +114,17 @@ impl App {
         let tokens = tokens(&config)?;
         let mut upstreams = Upstreams::default();
         let made = upstreams.next(&config, &metrics)?;
-        let door = Door::new(&config, &classes, &made, tokens.clone(), metrics.clone())
+        let access = config.log.access.as_ref().map(|log| Access::open(log, metrics.clone())).transpose();
+        let access = access.map_err(StartError::of("access log"))?;
+        let quotas = Quotas::default().next(&config, &metrics);
+        let behind = Behind {
+            classes: &classes,
+            upstreams: &made,
+            quotas: &quotas.by_name(),
+            tokens: tokens.clone(),
+            access: access.clone(),
+        };
+        let door = Door::new(&config, behind, metrics.clone())
             .map_err(|name| StartError::new("routes", format!("there is no `{name}`")))?;
 
         let Listeners { fronts, keepers, empty, .. } = listeners::build(&config.listeners, &held).await?;
@@ -125,7 +135,9 @@ impl App {
             door: door.clone(),
             classes: classes.clone(),
             upstreams,
+            quotas,
             tokens,
+            access,
             metrics: metrics.clone(),
         };
         let certificates = config.listeners.iter().filter_map(|listener| listener.tls.as_ref());

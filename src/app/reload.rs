@@ -15,7 +15,14 @@ use tokio::{
 };
 
 use super::{Classes, Configuration, StartError, Unreadable, tokens};
-use crate::{config::Config, door::Door, identity::TokenStore, metrics::Metrics, upstream::Upstream};
+use crate::{
+    config::{self, Config},
+    door::{Access, Behind, Door},
+    identity::TokenStore,
+    metrics::Metrics,
+    quota::Quota,
+    upstream::Upstream,
+};
 
 /// What can be replaced, as it is now.
 pub(super) struct Reloader {
@@ -25,7 +32,9 @@ pub(super) struct Reloader {
     pub(super) door: Door,
     pub(super) classes: Classes,
     pub(super) upstreams: Upstreams,
+    pub(super) quotas: Quotas,
     pub(super) tokens: Option<Arc<dyn TokenStore>>,
+    pub(super) access: Option<Arc<Access>>,
     pub(super) metrics: Metrics,
 }
 
@@ -38,9 +47,39 @@ pub(super) struct Upstreams {
 
 struct Running {
     /// What it was made of.
-    of: String,
+    of: config::Upstream,
     upstream: Arc<Upstream>,
     watch: Option<AbortHandle>,
+}
+
+/// Quotas at work, each with what it was made of.
+#[derive(Clone, Default)]
+pub(super) struct Quotas(Vec<(config::Quota, Arc<Quota>)>);
+
+impl Quotas {
+    /// Those of `config`; those that are the same go on counting.
+    pub(super) fn next(&self, config: &Config, metrics: &Metrics) -> Self {
+        let one = |wanted: &config::Quota| {
+            let same = self.0.iter().find(|(of, _)| of == wanted);
+            let quota = same.map_or_else(|| Quota::new(wanted, metrics.clone()), |(_, quota)| Arc::clone(quota));
+            (wanted.clone(), quota)
+        };
+        Self(config.quotas.iter().map(one).collect())
+    }
+
+    pub(super) fn by_name(&self) -> HashMap<String, Arc<Quota>> {
+        self.0.iter().map(|(of, quota)| (of.name.clone(), Arc::clone(quota))).collect()
+    }
+}
+
+impl Running {
+    /// Is looked after no more; requests to targets that `next` has not have their time.
+    fn end(self, next: Option<&Upstream>) {
+        if let Some(watch) = self.watch {
+            watch.abort();
+        }
+        self.upstream.retire_but(next);
+    }
 }
 
 impl Upstreams {
@@ -55,12 +94,13 @@ impl Upstreams {
     ) -> Result<HashMap<String, Arc<Upstream>>, StartError> {
         let mut next = HashMap::new();
         for upstream in &config.upstreams {
-            let of = format!("{upstream:?}");
-            let made = match self.running.get(&upstream.name).filter(|running| running.of == of) {
+            let before = self.running.get(&upstream.name);
+            let made = match before.filter(|running| running.of == *upstream) {
                 Some(running) => Arc::clone(&running.upstream),
                 None => {
                     let part = format!("upstream `{}`", upstream.name);
-                    Upstream::new(upstream, metrics.clone()).map_err(StartError::of(&part))?
+                    let before = before.map(|running| &*running.upstream);
+                    Upstream::new(upstream, before, metrics.clone()).map_err(StartError::of(&part))?
                 }
             };
             next.insert(upstream.name.clone(), made);
@@ -73,19 +113,21 @@ impl Upstreams {
         let mut running = HashMap::new();
         for upstream in &config.upstreams {
             let Some(made) = next.get(&upstream.name) else { continue };
-            let before = self.running.remove(&upstream.name).filter(|before| Arc::ptr_eq(&before.upstream, made));
-            let taken = before.unwrap_or_else(|| Running {
-                of: format!("{upstream:?}"),
-                upstream: Arc::clone(made),
-                watch: None,
-            });
+            let same = |before: &Running| Arc::ptr_eq(&before.upstream, made);
+            let taken = match self.running.remove(&upstream.name) {
+                Some(before) if same(&before) => before,
+                before => {
+                    if let Some(before) = before {
+                        before.end(Some(made));
+                    }
+                    Running { of: upstream.clone(), upstream: Arc::clone(made), watch: None }
+                }
+            };
             running.insert(upstream.name.clone(), taken);
         }
         // What is left over ends; its requests under way hold it until they are done.
         for gone in std::mem::replace(&mut self.running, running).into_values() {
-            if let Some(watch) = gone.watch {
-                watch.abort();
-            }
+            gone.end(None);
         }
     }
 
@@ -103,6 +145,9 @@ impl Reloader {
     pub(super) async fn run(mut self, mut reload: watch::Receiver<u64>) {
         self.upstreams.watch();
         while reload.changed().await.is_ok() {
+            if let Some(access) = &self.access {
+                access.reopen();
+            }
             let Some(path) = self.path.clone() else { continue };
             let outcome = match self.again(&path).await {
                 Ok(()) => "taken",
@@ -129,7 +174,15 @@ impl Reloader {
         let next = self.upstreams.next(&config, &self.metrics)?;
         let tokens =
             if config.identity.tokens == self.config.identity.tokens { self.tokens.clone() } else { tokens(&config)? };
-        let door = Door::new(&config, &self.classes, &next, tokens.clone(), self.metrics.clone()).map_err(|name| {
+        let quotas = self.quotas.next(&config, &self.metrics);
+        let behind = Behind {
+            classes: &self.classes,
+            upstreams: &next,
+            quotas: &quotas.by_name(),
+            tokens: tokens.clone(),
+            access: self.access.clone(),
+        };
+        let door = Door::new(&config, behind, self.metrics.clone()).map_err(|name| {
             StartError::new(
                 "routes",
                 format!("`{name}` is new, and classes are read at start alone: restart to use it"),
@@ -139,10 +192,11 @@ impl Reloader {
         self.door.replace(&door);
         self.upstreams.take(&config, next);
         self.upstreams.watch();
-        self.tokens = tokens;
+        (self.tokens, self.quotas) = (tokens, quotas);
         // What needs a restart is still as it was at the start: it is said again next time.
-        let Config { routes, upstreams, identity, .. } = config;
-        (self.config.routes, self.config.upstreams, self.config.identity) = (routes, upstreams, identity);
+        let Config { routes, upstreams, quotas, identity, .. } = config;
+        (self.config.routes, self.config.upstreams) = (routes, upstreams);
+        (self.config.quotas, self.config.identity) = (quotas, identity);
         tracing::info!(
             routes = self.config.routes.len(),
             upstreams = self.config.upstreams.len(),

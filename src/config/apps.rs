@@ -1,9 +1,11 @@
 //! Routes, and the apps behind them, as the rest of the program sees them.
 
-use std::{path::PathBuf, time::Duration};
+use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 use regex::Regex;
+
+use crate::secret::SecretText;
 
 /// `[[route]]`
 #[derive(Clone, Debug)]
@@ -14,6 +16,10 @@ pub struct Route {
     pub matching: Matching,
     /// `public`: no caller is asked for. Default false.
     pub public: bool,
+    /// `quotas`: names in [`super::Config::quotas`]; each must let a request in.
+    pub quotas: Vec<String>,
+    /// `compress`: whether answers are compressed for clients that take it. Default false.
+    pub compress: bool,
     /// What is done.
     pub action: Action,
 }
@@ -97,8 +103,10 @@ pub enum Action {
 /// `forward = { upstream = "…" }`
 #[derive(Clone, Debug)]
 pub struct Forward {
-    /// A name in [`super::Config::upstreams`].
-    pub upstream: String,
+    /// `upstream`, or `groups`: where requests go, each with its share; at least one has one.
+    pub groups: Vec<Group>,
+    /// `sticky`: whether a client stays with the group it was sent to first.
+    pub sticky: Option<Sticky>,
     /// `x_forwarded_for`: what becomes of that header. Default `append`.
     pub x_forwarded_for: Forwarded,
     /// `forwarded`: whether `Forwarded` (RFC 7239) is written too. Default false.
@@ -111,6 +119,34 @@ pub struct Forward {
     pub request: HeaderEdits,
     /// `response`: what becomes of an answer's.
     pub response: HeaderEdits,
+}
+
+/// One of the upstreams that a route's requests are shared among.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// A name in [`super::Config::upstreams`].
+    pub upstream: String,
+    /// `weight`: its share, 0 to 1,000; 0 takes no new clients. Default 1.
+    pub weight: u32,
+}
+
+/// `sticky`: a cookie that leads a client to where it was before.
+#[derive(Clone, Debug)]
+pub struct Sticky {
+    /// `cookie`: its name.
+    pub cookie: String,
+    /// `duration`: for how long; each answer begins it anew. Default 1 day.
+    pub duration: Duration,
+    /// `key`: what cookies are signed with, the same for every replica; one of each process's
+    /// own when absent.
+    pub key: Option<SecretText>,
+}
+
+impl PartialEq for Sticky {
+    fn eq(&self, other: &Self) -> bool {
+        let key = |sticky: &Self| sticky.key.as_ref().map(|key| key.expose().to_owned());
+        (&self.cookie, self.duration) == (&other.cookie, other.duration) && key(self) == key(other)
+    }
 }
 
 /// `{ remove = […], set = { … }, add = { … } }`, in this order.
@@ -170,8 +206,38 @@ pub struct Respond {
     pub content_type: String,
 }
 
+/// `[[quota]]`: what one client may have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// `name`: what routes, metrics and logs call it.
+    pub name: String,
+    /// `by`: who counts as one client. Default `address`.
+    pub by: QuotaBy,
+    /// `requests`: a second; any number when absent.
+    pub requests: Option<NonZeroU32>,
+    /// `burst`: requests at once after a quiet time. Default as many as `requests`.
+    pub burst: Option<NonZeroU32>,
+    /// `concurrent`: requests under way; any number when absent.
+    pub concurrent: Option<NonZeroU32>,
+    /// `bytes`: of bodies both ways, a second; any number when absent.
+    pub bytes: Option<u64>,
+    /// `burst_bytes`: after a quiet time. Default ten seconds' worth.
+    pub burst_bytes: Option<u64>,
+}
+
+/// Who counts as one client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QuotaBy {
+    /// `address`: an IPv4 address, or an IPv6 network of 64 bits.
+    Address,
+    /// `caller`: by the name of its token or certificate; else its address.
+    Caller,
+    /// `certificate`: by its fingerprint; else its address.
+    Certificate,
+}
+
 /// `[[upstream]]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Upstream {
     /// `name`: what routes, metrics and logs call it.
     pub name: String,
@@ -189,6 +255,16 @@ pub struct Upstream {
     pub connect_timeout: Duration,
     /// `idle_timeout`: how long nothing may go or come. Default 60 s.
     pub idle_timeout: Duration,
+    /// `sticky`: whether a client stays with the target it was sent to first.
+    pub sticky: Option<Sticky>,
+    /// `slow_start`: for how long a target that is new, or well again, gets less than its share,
+    /// and more each second. Default 0: not at all.
+    pub slow_start: Duration,
+    /// `deregistration_delay`: how long requests may go on to a target that is no longer there.
+    /// Default 300 s.
+    pub deregistration_delay: Duration,
+    /// `resolve`: how often names of targets are looked up. Default 30 s.
+    pub resolve: Duration,
 }
 
 /// One target of an upstream.
@@ -223,7 +299,7 @@ pub enum Protocol {
 }
 
 /// `tls` of an upstream.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UpstreamTls {
     /// `roots`: the PEM file of the authorities believed; the system's when absent.
     pub roots: Option<PathBuf>,
@@ -234,7 +310,7 @@ pub struct UpstreamTls {
 }
 
 /// `health` of an upstream.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
     /// `path`. Default `/`.
     pub path: String,

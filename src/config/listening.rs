@@ -143,3 +143,16 @@ pub enum TlsPolicy {
     /// A load balancer's `ELBSecurityPolicy-TLS13-1-2-Res-…`: of 1.2 AES-GCM alone.
     Tls12Gcm,
 }
+
+/// What becomes of requests that two readers could read in two ways. What is over a limit is
+/// refused whatever it says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Desync {
+    /// `strictest`: only what is as the RFCs want it passes.
+    #[default]
+    Strictest,
+    /// `defensive`: what is ambiguous passes as well, and ends its connection.
+    Defensive,
+    /// `monitor`: all passes that can be parsed, and is counted.
+    Monitor,
+}

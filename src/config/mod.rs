@@ -17,6 +17,8 @@ mod document;
 mod expand;
 mod kms;
 mod listening;
+mod named;
+mod quotas;
 mod read;
 mod report;
 mod routes;
@@ -28,13 +30,14 @@ mod units;
 mod upstreams;
 
 pub use apps::{
-    Action, Choice, Forward, Forwarded, HeaderEdits, Health, Host, Matching, Path, Protocol, Redirect, Respond, Route,
-    Target, Upstream, UpstreamTls,
+    Action, Choice, Forward, Forwarded, Group, HeaderEdits, Health, Host, Matching, Path, Protocol, Quota, QuotaBy,
+    Redirect, Respond, Route, Sticky, Target, Upstream, UpstreamTls,
 };
 pub use document::Values;
 pub use kms::is_key_arn;
 pub use listening::{
-    AcmeChallenge, AcmeSource, Certificate, CertificateSource, ClientAuth, ClientMode, TicketSecret, Tls, TlsPolicy,
+    AcmeChallenge, AcmeSource, Certificate, CertificateSource, ClientAuth, ClientMode, Desync, TicketSecret, Tls,
+    TlsPolicy,
 };
 pub use report::{Fault, Faults};
 
@@ -51,6 +54,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// The apps behind.
     pub upstreams: Vec<Upstream>,
+    /// What one client may have.
+    pub quotas: Vec<Quota>,
     /// What lies elsewhere under names, and is followed.
     pub secrets: Vec<Secret>,
     /// Who may call.
@@ -73,6 +78,8 @@ pub struct Listener {
     /// `proxy_protocol = { from = [...] }`: the networks whose connections begin with a
     /// header of the PROXY protocol, version 2; none when absent.
     pub balancers: Option<Vec<IpNet>>,
+    /// `desync`: what becomes of requests that could be read in two ways. Default `strictest`.
+    pub desync: Desync,
 }
 
 impl Listener {
@@ -449,11 +456,33 @@ pub struct Log {
     pub level: String,
     /// `object_keys = "plain" | "hashed" | "omitted"`. Default `plain`.
     pub object_keys: LogObjectKeys,
+    /// `access`: a file with a line for each request; none when absent.
+    pub access: Option<AccessLog>,
+}
+
+/// `access` of `[log]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessLog {
+    /// `path`: the file, which is opened anew on SIGHUP.
+    pub path: PathBuf,
+    /// `format = "alb" | "json"`. Default `alb`: the fields of an AWS load balancer, in its order.
+    pub format: AccessFormat,
+    /// `query`: whether what stands behind `?` is written. Default false, and never of a route that seals.
+    pub query: bool,
+}
+
+/// How a line of the access log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessFormat {
+    /// As an AWS Application Load Balancer.
+    Alb,
+    /// One JSON object a line, with the same names.
+    Json,
 }
 
 impl Default for Log {
     fn default() -> Self {
-        Self { format: LogFormat::Text, level: "info".into(), object_keys: LogObjectKeys::Plain }
+        Self { format: LogFormat::Text, level: "info".into(), object_keys: LogObjectKeys::Plain, access: None }
     }
 }
 

@@ -7,12 +7,13 @@ use toml::de::DeTable;
 use tracing_subscriber::EnvFilter;
 
 use super::{
-    Admin, Config, Faults, Identity, KeyCache, KeyProvider, Keys, Limits, Listener, Log, LogFormat, LogObjectKeys,
-    Parsed, Text, Values, acme,
+    AccessFormat, AccessLog, Admin, Config, Desync, Faults, Identity, KeyCache, KeyProvider, Keys, Limits, Listener,
+    Log, LogFormat, LogObjectKeys, Parsed, Text, Values, acme,
     classes::{self, Classes},
     clients,
     document::{Document, Found, Section},
     expand::Environment,
+    quotas,
     report::{Fault, listed, nearest, quoted},
     routes, secrets, tls, upstreams,
 };
@@ -135,7 +136,8 @@ fn config(root: &Section<'_>, document: &Document<'_>) -> Option<Config> {
     let provider = keys.as_ref().and_then(Option::as_ref).map(|keys| &keys.provider);
     let classes = classes::read(root.sections("class"), provider);
     let upstreams = upstreams::read(root.sections("upstream"));
-    let routes = routes::read(root.sections("route"), &classes, &upstreams);
+    let quotas = quotas::read(root.sections("quota"));
+    let routes = routes::read(root.sections("route"), &classes, &upstreams, &quotas);
     let identity = root.section("identity");
     let tokens_named = identity.as_ref().is_some_and(|section| section.has("tokens") || section.has("mtls"));
     let identity = identity.map(|section| self::identity(&section, &classes)).unwrap_or_default();
@@ -191,6 +193,7 @@ fn config(root: &Section<'_>, document: &Document<'_>) -> Option<Config> {
         classes: classes.finished()?,
         routes: routes.finished()?,
         upstreams: upstreams.finished()?,
+        quotas: quotas.finished()?,
         secrets: document.defined(),
         identity,
         limits,
@@ -199,15 +202,19 @@ fn config(root: &Section<'_>, document: &Document<'_>) -> Option<Config> {
     })
 }
 
+const DESYNC: [(&str, Desync); 3] =
+    [("strictest", Desync::Strictest), ("defensive", Desync::Defensive), ("monitor", Desync::Monitor)];
+
 fn listener(section: &Section<'_>) -> (Option<Found<SocketAddr>>, Option<Listener>) {
     section.require("bind", "\"0.0.0.0:8443\"");
     let bind = section.address("bind");
     let tls = tls::read(section.tables("tls"));
     let plain = !section.has("tls");
     let balancers = section.section("proxy_protocol").map(|section| balancers(&section));
+    let desync = section.one_of("desync", &DESYNC).unwrap_or_default();
     section.finish();
     let listener = match &bind {
-        Some(bind) if plain || tls.is_some() => Some(Listener { bind: bind.value, tls, balancers }),
+        Some(bind) if plain || tls.is_some() => Some(Listener { bind: bind.value, tls, balancers, desync }),
         _ => None,
     };
     (bind, listener)
@@ -325,9 +332,23 @@ fn log(section: &Section<'_>) -> Log {
         format: section.one_of("format", &formats).unwrap_or(default.format),
         level: section.string("level").and_then(|level| filter(section, level)).unwrap_or(default.level),
         object_keys: section.one_of("object_keys", &names).unwrap_or(default.object_keys),
+        access: section.section("access").map(|access| self::access(&access)),
     };
     section.finish();
     log
+}
+
+/// `access` of `[log]`.
+fn access(section: &Section<'_>) -> AccessLog {
+    let formats = [("alb", AccessFormat::Alb), ("json", AccessFormat::Json)];
+    section.require("path", "\"access.log\"");
+    let access = AccessLog {
+        path: section.path("path").map(|path| path.value).unwrap_or_default(),
+        format: section.one_of("format", &formats).unwrap_or(AccessFormat::Alb),
+        query: section.boolean("query").unwrap_or(false),
+    };
+    section.finish();
+    access
 }
 
 fn filter(section: &Section<'_>, level: Found<String>) -> Option<String> {

@@ -6,11 +6,13 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use regex::Regex;
 
 use super::{
-    Action, Forward, Forwarded, HeaderEdits, Host, Matching, Path, Redirect, Respond, Route,
+    Action, Forward, Forwarded, Group, HeaderEdits, Host, Matching, Path, Quota, Redirect, Respond, Route, Sticky,
+    Upstream,
     classes::Classes,
     document::{Found, Section},
-    report::{Fault, listed, nearest, quoted},
-    upstreams::Upstreams,
+    named::{self, Named},
+    report::{Fault, listed, quoted},
+    upstreams,
 };
 
 const ACTIONS: [&str; 4] = ["seal", "forward", "redirect", "respond"];
@@ -37,6 +39,8 @@ struct Draft {
     path: Option<Found<String>>,
     matching: Option<Matching>,
     public: bool,
+    quotas: Vec<String>,
+    compress: bool,
     action: Option<Action>,
 }
 
@@ -44,8 +48,8 @@ impl Routes {
     /// Every route, if all could be read.
     pub(super) fn finished(self) -> Option<Vec<Route>> {
         let finished = |draft: Draft| {
-            let Draft { path, matching, public, action, .. } = draft;
-            Some(Route { label: path?.value, matching: matching?, public, action: action? })
+            let Draft { path, matching, public, quotas, compress, action, .. } = draft;
+            Some(Route { label: path?.value, matching: matching?, public, quotas, compress, action: action? })
         };
         self.drafts.into_iter().map(finished).collect()
     }
@@ -59,10 +63,15 @@ impl Routes {
 }
 
 /// Reads the routes and compares them.
-pub(super) fn read(sections: Vec<Section<'_>>, classes: &Classes, upstreams: &Upstreams) -> Routes {
+pub(super) fn read(
+    sections: Vec<Section<'_>>,
+    classes: &Classes,
+    upstreams: &Named<Upstream>,
+    quotas: &Named<Quota>,
+) -> Routes {
     let mut drafts: Vec<Draft> = Vec::new();
     for section in sections {
-        let draft = draft(&section, classes, upstreams);
+        let draft = draft(&section, classes, upstreams, quotas);
         if let (Some(path), Some(matching)) = (&draft.path, &draft.matching) {
             let same = |earlier: &&Draft| earlier.matching.as_ref().is_some_and(|other| other.is_alike(matching));
             let first = drafts.iter().find(same).and_then(|earlier| earlier.path.as_ref());
@@ -77,7 +86,7 @@ pub(super) fn read(sections: Vec<Section<'_>>, classes: &Classes, upstreams: &Up
     Routes { drafts }
 }
 
-fn draft(section: &Section<'_>, classes: &Classes, upstreams: &Upstreams) -> Draft {
+fn draft(section: &Section<'_>, classes: &Classes, upstreams: &Named<Upstream>, quotas: &Named<Quota>) -> Draft {
     if !section.has("path_pattern") {
         section.require("path", "\"/files/\"");
     }
@@ -90,10 +99,20 @@ fn draft(section: &Section<'_>, classes: &Classes, upstreams: &Upstreams) -> Dra
     let priority = section.integer("priority", 1..=50_000).and_then(|priority| u32::try_from(priority).ok());
     // A fault here is reported already; that no caller is known is not a second one.
     let public = section.boolean("public").unwrap_or(section.has("public"));
+    let wanted = section.strings("quotas").unwrap_or_default();
+    let names = quotas.names();
+    let known =
+        |found: &Found<String>| names.as_ref().is_some_and(|names| named::known(section, found, names, "quota"));
+    let quotas = wanted.into_iter().filter(known).map(|found| found.value).collect();
+    let compress = section.boolean("compress").unwrap_or(false);
+    if compress && (section.has("seal") || section.has("redirect")) {
+        let help = "leave it out: objects are served byte by byte, by range and under their entity tag";
+        section.own_fault(Fault::new("only answers of apps, and fixed ones, can be compressed", help), "this route");
+    }
     let action = action(section, classes, upstreams, matched.as_ref());
     section.finish();
     let matching = matched.map(|path| Matching { path, host, methods, headers, query, sources, priority });
-    Draft { span: section.span(), path, matching, public, action }
+    Draft { span: section.span(), path, matching, public, quotas, compress, action }
 }
 
 /// `path` or `path_pattern`: as it is written, and what it means.
@@ -164,7 +183,12 @@ fn pairs<N>(section: &Section<'_>, key: &'static str, name: impl Fn(&str) -> Opt
 }
 
 /// The one thing that the route does.
-fn action(section: &Section<'_>, classes: &Classes, upstreams: &Upstreams, path: Option<&Path>) -> Option<Action> {
+fn action(
+    section: &Section<'_>,
+    classes: &Classes,
+    upstreams: &Named<Upstream>,
+    path: Option<&Path>,
+) -> Option<Action> {
     let written = ACTIONS.iter().filter(|action| section.has(action)).count();
     if written == 0 {
         let help = "add `seal = { class = \"…\" }`, `forward = { upstream = \"…\" }`, `redirect` or `respond`";
@@ -194,29 +218,11 @@ fn seal(section: &Section<'_>, classes: &Classes) -> Option<Action> {
     section.finish();
     let class = class?;
     // A class whose name can't be read may be the one that is meant.
-    known(section, &class, &classes.names()?, "class").then_some(Action::Seal { class: class.value })
+    named::known(section, &class, &classes.names()?, "class").then_some(Action::Seal { class: class.value })
 }
 
-/// Whether `found` is among `names`; a fault where it isn't.
-fn known(section: &Section<'_>, found: &Found<String>, names: &[&Found<String>], what: &str) -> bool {
-    if names.iter().any(|name| name.value == found.value) {
-        return true;
-    }
-    let raws = || names.iter().map(|name| name.raw.as_str());
-    let help = match nearest(&found.raw, raws()) {
-        Some(meant) => format!("did you mean `{meant}`?"),
-        None if names.is_empty() => format!("add a `[[{what}]]` with this `name`"),
-        None if what == "class" => format!("the classes are {}", listed(raws())),
-        None => format!("the upstreams are {}", listed(raws())),
-    };
-    let fault = Fault::new(format!("there is no {what} {}", quoted(&found.raw)), help);
-    section.fault(fault.at(&found.span, format!("no `[[{what}]]` has this name")));
-    false
-}
-
-fn forward(section: &Section<'_>, upstreams: &Upstreams) -> Option<Action> {
-    section.require("upstream", "\"app\"");
-    let upstream = section.string("upstream");
+fn forward(section: &Section<'_>, upstreams: &Named<Upstream>) -> Option<Action> {
+    let (groups, sticky) = groups(section, upstreams);
     let x_forwarded_for = section.one_of("x_forwarded_for", &FORWARDED).unwrap_or(Forwarded::Append);
     let forwarded = section.boolean("forwarded").unwrap_or(false);
     let rewrite = section.section("rewrite").and_then(|rewrite| self::rewrite(&rewrite));
@@ -234,10 +240,9 @@ fn forward(section: &Section<'_>, upstreams: &Upstreams) -> Option<Action> {
     let edits = |key| section.section(key).map(|edits| self::edits(&edits)).unwrap_or_default();
     let (request, response) = (edits("request"), edits("response"));
     section.finish();
-    let upstream = upstream?;
-    let known = known(section, &upstream, &upstreams.names()?, "upstream");
-    known.then_some(Action::Forward(Box::new(Forward {
-        upstream: upstream.value,
+    Some(Action::Forward(Box::new(Forward {
+        groups: groups?,
+        sticky,
         x_forwarded_for,
         forwarded,
         rewrite,
@@ -245,6 +250,36 @@ fn forward(section: &Section<'_>, upstreams: &Upstreams) -> Option<Action> {
         request,
         response,
     })))
+}
+
+/// `upstream`, or `groups` of several.
+fn groups(section: &Section<'_>, upstreams: &Named<Upstream>) -> (Option<Vec<Group>>, Option<Sticky>) {
+    let known = |section: &Section<'_>, found: &Found<String>| {
+        let names = upstreams.names();
+        names.is_some_and(|names| named::known(section, found, &names, "upstream"))
+    };
+    if !section.has("groups") {
+        section.require("upstream", "\"app\"");
+        section.refuse("sticky", "one upstream alone has no groups to stay in", "write `sticky` in the `[[upstream]]`");
+        let upstream = section.string("upstream").filter(|found| known(section, found));
+        return (upstream.map(|upstream| vec![Group { upstream: upstream.value, weight: 1 }]), None);
+    }
+    section.refuse("upstream", "a route has one of `upstream` and `groups`", "leave one of them out");
+    let sticky = section.section("sticky").map(|sticky| upstreams::sticky(&sticky, "sealward-group"));
+    let group = |group: &Section<'_>| {
+        group.require("upstream", "\"app\"");
+        let upstream = group.string("upstream").filter(|found| known(group, found));
+        let weight = group.integer("weight", 0..=1000).unwrap_or(1);
+        group.finish();
+        Some(Group { upstream: upstream?.value, weight: u32::try_from(weight).ok()? })
+    };
+    let tables = section.sections("groups");
+    let groups: Option<Vec<_>> = tables.iter().map(group).collect();
+    if groups.as_ref().is_some_and(|groups| groups.iter().all(|group| group.weight == 0)) {
+        let help = "name at least one upstream with a weight above 0";
+        section.own_fault(Fault::new("no group takes requests", help), "in this table");
+    }
+    (groups, sticky)
 }
 
 /// The path that an app sees: `pattern` finds what `to` takes the place of.

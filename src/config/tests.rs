@@ -157,9 +157,12 @@ fn the_examples_name_every_key_and_their_defaults_are_true() {
         let certificates = ["client_auth", "ocsp", "source.acm", "source.acme", "source.secret"];
         let elsewhere = key.strip_prefix("listener.tls.").is_some_and(|key| certificates.contains(&key));
         // And what stands in front of apps.
-        let routes = ["forward", "headers", "methods", "priority", "query", "redirect", "respond", "sources"];
+        let routes = [
+            "compress", "forward", "headers", "methods", "priority", "query", "quotas", "redirect", "respond",
+            "sources",
+        ];
         let apps = key.strip_prefix("route.").is_some_and(|key| routes.contains(&key));
-        !elsewhere && !apps && !["identity.mtls", "secret", "upstream"].contains(&key.as_str())
+        !elsewhere && !apps && !["identity.mtls", "log.access", "quota", "secret", "upstream"].contains(&key.as_str())
     });
     assert_eq!(written(&whole), known, "those of a keyring and a folder");
 
@@ -202,9 +205,16 @@ fn the_examples_name_every_key_and_their_defaults_are_true() {
             if let Action::Forward(forward) = &mut route.action {
                 (forward.rewrite, forward.host) = (None, None);
                 (forward.request, forward.response) = (HeaderEdits::default(), HeaderEdits::default());
+                forward.sticky.iter_mut().for_each(|sticky| sticky.key = None);
             }
         }
-        config.upstreams.iter_mut().for_each(|upstream| upstream.tls = UpstreamTls::default());
+        for upstream in &mut config.upstreams {
+            upstream.tls = UpstreamTls::default();
+            upstream.sticky.iter_mut().for_each(|sticky| sticky.key = None);
+        }
+        for quota in &mut config.quotas {
+            (quota.concurrent, quota.bytes, quota.burst_bytes) = (None, None, None);
+        }
         format!("{config:#?}")
     };
     assert_eq!(drop_examples(parse(&apps).unwrap()), drop_examples(parse(APPS_EXAMPLE).unwrap()));

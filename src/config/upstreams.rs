@@ -5,10 +5,12 @@ use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 use http::Uri;
 
 use super::{
-    Choice, Fault, Health, Protocol, Target, Upstream, UpstreamTls,
+    Choice, Fault, Health, Protocol, Sticky, Target, Upstream, UpstreamTls,
     document::{Found, Section},
+    named::{self, Named},
     report::quoted,
 };
+use crate::secret::SecretText;
 
 const TICK: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -20,43 +22,15 @@ const CHOICES: [(&str, Choice); 3] = [
 ];
 const PROTOCOLS: [(&str, Protocol); 2] = [("http1", Protocol::Http1), ("http2", Protocol::Http2)];
 
-/// The upstreams as far as they could be read.
-pub(super) struct Upstreams(Vec<(Option<Found<String>>, Option<Upstream>)>);
-
-impl Upstreams {
-    /// Every upstream, if all could be read.
-    pub(super) fn finished(self) -> Option<Vec<Upstream>> {
-        self.0.into_iter().map(|(_, upstream)| upstream).collect()
-    }
-
-    /// The names, also of upstreams with other faults. `None` when one has none that can be read.
-    pub(super) fn names(&self) -> Option<Vec<&Found<String>>> {
-        self.0.iter().map(|(name, _)| name.as_ref()).collect()
-    }
-}
-
 /// Reads the upstreams and compares their names.
-pub(super) fn read(sections: Vec<Section<'_>>) -> Upstreams {
-    let mut found: Vec<(Option<Found<String>>, Option<Upstream>)> = Vec::new();
-    for section in sections {
-        let (name, upstream) = upstream(&section);
-        let mut earlier = found.iter().filter_map(|(earlier, _)| earlier.as_ref());
-        if let Some(name) = &name
-            && let Some(first) = earlier.find(|earlier| earlier.value == name.value)
-        {
-            let fault =
-                Fault::new(format!("two upstreams are called {}", quoted(&name.raw)), "give one another `name`");
-            section.fault(fault.at(&name.span, "taken already").and_at(&first.span, "first here"));
-        }
-        found.push((name, upstream));
-    }
-    Upstreams(found)
+pub(super) fn read(sections: Vec<Section<'_>>) -> Named<Upstream> {
+    named::read(sections, "upstream", upstream)
 }
 
 fn upstream(section: &Section<'_>) -> (Option<Found<String>>, Option<Upstream>) {
     section.require("name", "\"app\"");
     section.require("targets", "[\"http://127.0.0.1:9100\"]");
-    let name = section.string("name").filter(|name| fits(section, name));
+    let name = section.string("name").filter(|name| named::fits(section, name, "upstream"));
     let targets = targets(section);
     let choice = section.one_of("choice", &CHOICES).unwrap_or(Choice::RoundRobin);
     let protocol = section.one_of("protocol", &PROTOCOLS).unwrap_or(Protocol::Http1);
@@ -65,23 +39,55 @@ fn upstream(section: &Section<'_>) -> (Option<Found<String>>, Option<Upstream>) 
     let duration = |key, default| section.duration(key, TICK..=HOUR).unwrap_or(default);
     let connect_timeout = duration("connect_timeout", 5 * SECOND);
     let idle_timeout = duration("idle_timeout", 60 * SECOND);
+    let cookie = format!("sealward-{}", name.as_ref().map_or("app", |name| name.value.as_str()));
+    let sticky = section.section("sticky").map(|sticky| self::sticky(&sticky, &cookie));
+    let none_or = |key, default| section.duration(key, Duration::ZERO..=HOUR).unwrap_or(default);
+    let slow_start = none_or("slow_start", Duration::ZERO);
+    let deregistration_delay = none_or("deregistration_delay", 300 * SECOND);
+    let resolve = section.duration("resolve", 100 * TICK..=HOUR).unwrap_or(30 * SECOND);
     section.finish();
     let upstream = || {
-        let name = name.as_ref()?.value.clone();
-        Some(Upstream { name, targets: targets?, choice, protocol, tls, health, connect_timeout, idle_timeout })
+        Some(Upstream {
+            name: name.as_ref()?.value.clone(),
+            targets: targets?,
+            choice,
+            protocol,
+            tls,
+            health,
+            connect_timeout,
+            idle_timeout,
+            sticky,
+            slow_start,
+            deregistration_delay,
+            resolve,
+        })
     };
     let upstream = upstream();
     (name, upstream)
 }
 
-fn fits(section: &Section<'_>, name: &Found<String>) -> bool {
-    let good = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    let fits = (1..=64).contains(&name.value.len()) && name.value.chars().all(good);
-    if !fits {
-        let help = "1 to 64 of A-Z a-z 0-9 - _ .; the name is how routes, metrics and logs call it";
-        section.fault(Fault::new("`name` doesn't fit an upstream", help).at(&name.span, "this name"));
-    }
-    fits
+/// `sticky` of an upstream, or of a route's groups.
+pub(super) fn sticky(section: &Section<'_>, default: &str) -> Sticky {
+    let cookie = section.string("cookie").filter(|cookie| {
+        let good = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        let fits = (1..=64).contains(&cookie.value.len()) && cookie.value.chars().all(good);
+        if !fits {
+            let fault = Fault::new("`cookie` is no name of a cookie", "write 1 to 64 of A-Z a-z 0-9 - _ .");
+            section.fault(fault.at(&cookie.span, "this name"));
+        }
+        fits
+    });
+    let duration = section.duration("duration", SECOND..=7 * 24 * HOUR).unwrap_or(24 * HOUR);
+    let key = section.string("key").and_then(|key| {
+        let long = key.value.len() >= 32;
+        if !long {
+            let help = "write at least 32 characters that nobody can guess, such as `key = \"${file:sticky.key}\"`";
+            section.fault(Fault::new("`key` of `sticky` is short", help).at(&key.span, "this key"));
+        }
+        long.then(|| SecretText::new(key.value))
+    });
+    section.finish();
+    Sticky { cookie: cookie.map_or_else(|| default.to_owned(), |cookie| cookie.value), duration, key }
 }
 
 /// Addresses, or tables of an address and a weight.

@@ -5,7 +5,7 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
     task::{Context, Poll},
     time::Instant,
 };
@@ -15,13 +15,17 @@ use http::{Method, Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 
-use super::Route;
+use super::{
+    Route,
+    access::{Access, Entry},
+};
 use crate::{
     config::LogObjectKeys,
     fault::Fault,
     http::{Body, BodyError, Connection, RequestId},
     identity::Caller,
     objects::logged,
+    quota::Admitted,
 };
 
 /// What is known of a request so far. Written when dropped.
@@ -45,10 +49,19 @@ pub(super) struct Line {
     detail: Option<String>,
     sent: u64,
     ended: bool,
+    /// The line of the access log, where there is one.
+    entry: Option<(Arc<Access>, Box<Entry>)>,
+    /// What counts the request while it is under way.
+    admitted: Arc<[Admitted]>,
 }
 
 impl Line {
-    pub(super) fn new<B>(id: RequestId, request: &Request<B>, keys: LogObjectKeys) -> Self {
+    pub(super) fn new<B>(
+        id: RequestId,
+        request: &Request<B>,
+        keys: LogObjectKeys,
+        access: Option<&Arc<Access>>,
+    ) -> Self {
         let connection = request.extensions().get::<Arc<Connection>>();
         Self {
             id,
@@ -71,7 +84,19 @@ impl Line {
             detail: None,
             sent: 0,
             ended: false,
+            entry: access.map(|access| (Arc::clone(access), Box::new(Entry::of(request, id, access.query)))),
+            admitted: Arc::from([]),
         }
+    }
+
+    /// The bytes that came, where anybody asks for them.
+    pub(super) fn received(&self) -> Option<Arc<AtomicU64>> {
+        self.entry.as_ref().map(|(_, entry)| Arc::clone(&entry.received))
+    }
+
+    /// Counts the request as under way, to its end.
+    pub(super) fn admitted(&mut self, admitted: Arc<[Admitted]>) {
+        self.admitted = admitted;
     }
 
     pub(super) fn method(&self) -> &'static str {
@@ -90,6 +115,10 @@ impl Line {
         route.label.clone_into(&mut self.route);
         route.class().clone_into(&mut self.class);
         self.collection = rest.is_empty();
+        let key = logged(rest, self.keys);
+        if let Some((_, entry)) = &mut self.entry {
+            entry.routed(route, key.as_deref());
+        }
         // What comes behind a path that isn't sealed may be anything.
         if !rest.is_empty() && !self.class.is_empty() {
             self.named(rest);
@@ -106,11 +135,24 @@ impl Line {
 
     pub(super) fn fault(&mut self, fault: &Fault) {
         self.detail = Some(fault.to_string());
+        if let Some((_, entry)) = &mut self.entry {
+            entry.error = Some(fault.kind().as_str());
+        }
+    }
+
+    /// Where a request that is sent on goes.
+    pub(super) fn sent_to(&mut self, upstream: &str) {
+        if let Some((_, entry)) = &mut self.entry {
+            entry.group = Some(upstream.to_owned());
+        }
     }
 
     /// Lets the line go with the answer, to its end.
     pub(super) fn follow(mut self, response: Response<Body>) -> Response<Body> {
         self.status = response.status().as_u16();
+        if let Some((_, entry)) = &mut self.entry {
+            entry.answered(&response, self.begun);
+        }
         // A body that has nothing to say is not polled: it has ended already.
         self.ended = response.body().is_end_stream();
         response.map(|body| Followed { body, line: self }.boxed_unsync())
@@ -119,6 +161,11 @@ impl Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
+        if let Some((access, mut entry)) = self.entry.take() {
+            (entry.status, entry.sent) = (self.status, self.sent);
+            entry.end(self.begun);
+            access.write(&entry);
+        }
         let Self { id, method, route, class, caller, status, sent, .. } = self;
         let (version, peer, key, detail) = (&self.version, &self.peer, &self.key, &self.detail);
         let milliseconds = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -155,7 +202,13 @@ impl http_body::Body for Followed {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
         match &frame {
-            Some(Ok(frame)) => self.line.sent += frame.data_ref().map_or(0, |data| data.len() as u64),
+            Some(Ok(frame)) => {
+                let bytes = frame.data_ref().map_or(0, Bytes::len);
+                self.line.sent += bytes as u64;
+                for admitted in &*self.line.admitted {
+                    admitted.passed(bytes);
+                }
+            }
             Some(Err(error)) => self.line.detail = Some(error.to_string()),
             None => self.line.ended = true,
         }

@@ -7,7 +7,7 @@ use std::{
     convert::Infallible,
     future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
     time::Instant,
 };
@@ -20,19 +20,37 @@ use crate::{
     config::{Config, LogObjectKeys},
     fault::{Fault, Kind},
     gateway::{self, Gateway},
-    http::{Arriving, Body, Connection, Pace, RequestId, arriving, full, problem},
+    http::{Arriving, Body, Connection, Held, Pace, RequestId, arriving, desync::Refused, full, problem},
     identity::{self, Caller, TokenStore},
     metrics::Metrics,
     objects::Objects,
     proxy,
+    quota::{Admitted, Quota},
     upstream::Upstream,
 };
 
+mod access;
+mod compress;
 mod line;
 mod routes;
 
+pub use access::Access;
 use line::Line;
 use routes::{Does, Matched, Route, Routes};
+
+/// What routes lead to, by name, and what every request meets.
+pub struct Behind<'a> {
+    /// The classes.
+    pub classes: &'a HashMap<String, Arc<Objects>>,
+    /// The upstreams.
+    pub upstreams: &'a HashMap<String, Arc<Upstream>>,
+    /// The quotas.
+    pub quotas: &'a HashMap<String, Arc<Quota>>,
+    /// Who callers are.
+    pub tokens: Option<Arc<dyn TokenStore>>,
+    /// The access log, if there is one.
+    pub access: Option<Arc<Access>>,
+}
 
 /// The door, as a service that each connection clones. What is behind it may be replaced:
 /// each request goes by what is there when it comes.
@@ -46,29 +64,26 @@ struct Inner {
     certified: identity::Certificates,
     pace: Pace,
     object_keys: LogObjectKeys,
+    access: Option<Arc<Access>>,
     metrics: Metrics,
 }
 
 impl Door {
-    /// A door before `classes` and `upstreams`, by name, as `config` routes to them.
+    /// A door before what is `behind` it, as `config` routes to that.
     ///
     /// # Errors
     /// The name of what a route wants and that isn't there.
-    pub fn new(
-        config: &Config,
-        classes: &HashMap<String, Arc<Objects>>,
-        upstreams: &HashMap<String, Arc<Upstream>>,
-        tokens: Option<Arc<dyn TokenStore>>,
-        metrics: Metrics,
-    ) -> Result<Self, String> {
+    pub fn new(config: &Config, behind: Behind<'_>, metrics: Metrics) -> Result<Self, String> {
+        let Behind { classes, upstreams, quotas, tokens, access } = behind;
         let pace = Pace { idle: config.limits.body_idle_timeout, min_rate: config.limits.min_body_rate };
         Ok(Self(Arc::new(ArcSwap::from_pointee(Inner {
-            routes: Routes::new(config, classes, upstreams)?,
+            routes: Routes::new(config, classes, upstreams, quotas)?,
             gateway: Gateway::new(tokens.clone(), pace),
             tokens,
             certified: identity::Certificates::new(config.identity.certified.clone()),
             pace,
             object_keys: config.log.object_keys,
+            access,
             metrics,
         }))))
     }
@@ -98,7 +113,7 @@ impl Inner {
     async fn serve(&self, request: Request<Incoming>) -> Response<Body> {
         let begun = Instant::now();
         let id = RequestId::new();
-        let mut line = Line::new(id, &request, self.object_keys);
+        let mut line = Line::new(id, &request, self.object_keys, self.access.as_ref());
         let method = line.method();
         let head_only = request.method() == Method::HEAD;
         let mut response = match self.handle(arriving(request), &id, &mut line).await {
@@ -128,10 +143,13 @@ impl Inner {
 
     async fn handle(
         &self,
-        request: Request<Arriving>,
+        mut request: Request<Arriving>,
         id: &RequestId,
         line: &mut Line,
     ) -> Result<Response<Body>, Fault> {
+        if let Some(refused) = request.extensions().get::<Refused>() {
+            return Err((*refused).into());
+        }
         still_trusted(&request)?;
         let Matched { route, rest } = self.routes.find(&request)?;
         line.routed(&route, &rest);
@@ -140,6 +158,9 @@ impl Inner {
         {
             return Err(Fault::new(Kind::ExpectationFailed, "the only expectation met here is 100-continue"));
         }
+        // Who counts by address or certificate counts before a caller is looked up.
+        let mut admitted = Vec::new();
+        admit(&route, &request, None, &mut admitted)?;
         match &route.does {
             Does::Seal(objects) => {
                 let query = gateway::Query::parse(request.uri().query())?;
@@ -150,10 +171,12 @@ impl Inner {
                     None => self.caller(&request).await?,
                 };
                 line.called_by(&caller);
+                admit(&route, &request, Some(&caller), &mut admitted)?;
+                metered(&mut request, line, admitted);
                 let at = gateway::Place { path: &route.label, objects, rest: &rest };
                 self.gateway.answer(request, &at, &query, &caller).await
             }
-            Does::Forward(forward, upstream) => {
+            Does::Forward(onward) => {
                 let caller = if route.public { Caller::anonymous() } else { self.caller(&request).await? };
                 line.called_by(&caller);
                 // What a token may do to objects says nothing of an app's own doings.
@@ -161,8 +184,17 @@ impl Inner {
                     let words = "your access is for objects alone";
                     return Err(Fault::new(Kind::Forbidden, words).because(format!("caller `{}`", caller.name)));
                 }
+                admit(&route, &request, Some(&caller), &mut admitted)?;
+                metered(&mut request, line, admitted);
+                let (upstream, cookie) = onward.group(&request);
+                line.sent_to(upstream.name());
                 let known = proxy::Known { id, caller: (!route.public).then_some(caller.name.as_str()) };
-                proxy::forward(upstream, forward, request, &known, self.pace).await
+                let taken = compress::taken(&route, &request);
+                let mut response = proxy::forward(upstream, &onward.forward, request, &known, self.pace).await?;
+                if let Some(cookie) = cookie {
+                    response.headers_mut().append(header::SET_COOKIE, cookie);
+                }
+                Ok(compress::answer(response, taken).await)
             }
             Does::Redirect(redirect) => Ok(elsewhere(&request, redirect)),
             Does::Respond(respond) => {
@@ -171,7 +203,9 @@ impl Inner {
                 if let Ok(kind) = HeaderValue::from_str(&respond.content_type) {
                     response.headers_mut().insert(header::CONTENT_TYPE, kind);
                 }
-                Ok(response)
+                admit(&route, &request, Some(&Caller::anonymous()), &mut admitted)?;
+                line.admitted(admitted.into());
+                Ok(compress::answer(response, compress::taken(&route, &request)).await)
             }
         }
     }
@@ -214,6 +248,42 @@ impl Inner {
         let connection = request.extensions().get::<Arc<Connection>>()?;
         let client = connection.tls.as_ref()?.client.as_ref()?;
         self.certified.caller(client)
+    }
+}
+
+/// Asks the quotas of `route` to let a request in: those by caller once one is known, and the
+/// others before.
+fn admit<B>(
+    route: &Route,
+    request: &Request<B>,
+    caller: Option<&Caller>,
+    admitted: &mut Vec<Admitted>,
+) -> Result<(), Fault> {
+    let connection = request.extensions().get::<Arc<Connection>>().map(|connection| &**connection);
+    for quota in route.quotas.iter().filter(|quota| quota.is_by_caller() == caller.is_some()) {
+        // Whoever may come unnamed is nobody in particular.
+        let name = caller.map(|caller| caller.name.as_str()).filter(|_| !route.public);
+        admitted.push(quota.admit(connection, name)?);
+    }
+    Ok(())
+}
+
+/// Has the bytes of a request's body counted by whoever does.
+fn metered(request: &mut Request<Arriving>, line: &mut Line, admitted: Vec<Admitted>) {
+    let (admitted, received): (Arc<[Admitted]>, _) = (admitted.into(), line.received());
+    line.admitted(Arc::clone(&admitted));
+    if !admitted.is_empty() {
+        request.extensions_mut().insert(Held(Arc::new(Arc::clone(&admitted))));
+    }
+    if received.is_some() || !admitted.is_empty() {
+        request.body_mut().metered(Arc::new(move |bytes| {
+            if let Some(received) = &received {
+                received.fetch_add(bytes as u64, Ordering::Relaxed);
+            }
+            for admitted in &*admitted {
+                admitted.passed(bytes);
+            }
+        }));
     }
 }
 

@@ -2,14 +2,16 @@
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
-use http::{Request, header};
+use http::{HeaderValue, Method, Request, header};
 
 use crate::{
     config::{self, Action, Config, Forward, Host, Matching, Path, Redirect, Respond},
     fault::{Fault, Kind},
     http::{Connection, path},
     objects::Objects,
-    upstream::Upstream,
+    quota::Quota,
+    secret::random_array,
+    upstream::{Cookies, Upstream},
 };
 
 /// The routes of one configuration, in the order in which they are tried.
@@ -21,6 +23,9 @@ pub(super) struct Route {
     pub(super) label: String,
     matching: Matching,
     pub(super) public: bool,
+    pub(super) priority: Option<u32>,
+    pub(super) quotas: Vec<Arc<Quota>>,
+    pub(super) compress: bool,
     pub(super) does: Does,
 }
 
@@ -29,11 +34,44 @@ pub(super) enum Does {
     /// Seals and opens objects.
     Seal(Arc<Objects>),
     /// Sends on.
-    Forward(Box<Forward>, Arc<Upstream>),
+    Forward(Box<Onward>),
     /// Sends elsewhere.
     Redirect(Redirect),
     /// Says one thing.
     Respond(Respond),
+}
+
+/// Where requests are sent on to.
+pub(super) struct Onward {
+    pub(super) forward: Forward,
+    groups: Vec<(Arc<Upstream>, u32)>,
+    cookies: Option<Cookies>,
+}
+
+impl Onward {
+    /// The upstream of this request, and what leads the client to it again.
+    pub(super) fn group<B>(&self, request: &Request<B>) -> (&Arc<Upstream>, Option<HeaderValue>) {
+        let open: u64 = self.groups.iter().map(|(_, weight)| u64::from(*weight)).sum();
+        let bound = || {
+            let names = self.groups.iter().map(|(upstream, _)| upstream.name());
+            self.cookies.as_ref()?.find(request.headers(), names)
+        };
+        let drawn = || {
+            let random = u32::from_be_bytes(random_array().unwrap_or_default());
+            let mut at = (u64::from(random) * open) >> 32;
+            let found = self.groups.iter().position(|(_, weight)| {
+                let weight = u64::from(*weight);
+                let here = at < weight;
+                at = at.saturating_sub(weight);
+                here
+            });
+            found.unwrap_or_default()
+        };
+        // The configuration sees to it that there is one.
+        let at = if self.groups.len() == 1 { 0 } else { bound().unwrap_or_else(drawn) };
+        let upstream = &self.groups[at].0;
+        (upstream, self.cookies.as_ref().and_then(|cookies| cookies.set(upstream.name())))
+    }
 }
 
 /// Where one request goes.
@@ -44,7 +82,7 @@ pub(super) struct Matched {
 }
 
 impl Routes {
-    /// The routes of `config`, over `classes` and `upstreams` by name.
+    /// The routes of `config`, over `classes`, `upstreams` and `quotas` by name.
     ///
     /// # Errors
     /// The name of what isn't there, which a checked configuration has not.
@@ -52,20 +90,36 @@ impl Routes {
         config: &Config,
         classes: &HashMap<String, Arc<Objects>>,
         upstreams: &HashMap<String, Arc<Upstream>>,
+        quotas: &HashMap<String, Arc<Quota>>,
     ) -> Result<Self, String> {
         let mut routes = Vec::with_capacity(config.routes.len());
         for route in &config.routes {
-            let config::Route { label, matching, public, action } = route.clone();
+            let config::Route { label, matching, public, quotas: wanted, compress, action } = route.clone();
+            let quotas = wanted.into_iter().map(|name| quotas.get(&name).cloned().ok_or(name));
+            let quotas = quotas.collect::<Result<_, _>>()?;
             let does = match action {
                 Action::Seal { class } => Does::Seal(classes.get(&class).ok_or(class)?.clone()),
                 Action::Forward(forward) => {
-                    let upstream = upstreams.get(&forward.upstream).ok_or(&forward.upstream)?.clone();
-                    Does::Forward(forward, upstream)
+                    let group = |group: &config::Group| {
+                        let upstream = upstreams.get(&group.upstream).ok_or(group.upstream.clone())?;
+                        Ok((Arc::clone(upstream), group.weight))
+                    };
+                    let groups = forward.groups.iter().map(group).collect::<Result<_, String>>()?;
+                    let cookies = forward.sticky.as_ref().map(|sticky| Cookies::new(sticky, &label));
+                    Does::Forward(Box::new(Onward { forward: *forward, groups, cookies }))
                 }
                 Action::Redirect(redirect) => Does::Redirect(redirect),
                 Action::Respond(respond) => Does::Respond(respond),
             };
-            routes.push(Arc::new(Route { label, matching, public, does }));
+            routes.push(Arc::new(Route {
+                label,
+                priority: matching.priority,
+                matching,
+                public,
+                quotas,
+                compress,
+                does,
+            }));
         }
         routes.sort_by_cached_key(|route| rank(&route.matching));
         Ok(Self(routes))
@@ -76,7 +130,11 @@ impl Routes {
     /// # Errors
     /// 400 for a path that can't be read, 404 for one that leads nowhere.
     pub(super) fn find<B>(&self, request: &Request<B>) -> Result<Matched, Fault> {
-        let path = path::decode(request.uri().path())?;
+        let path = match request.uri().path() {
+            // Asked of the server as a whole (RFC 9110, section 9.3.7): whoever has its root answers.
+            "*" if *request.method() == Method::OPTIONS => "/".to_owned(),
+            path => path::decode(path)?,
+        };
         let host = host_of(request);
         let seen = Seen { request, path: &path, host: host.as_deref() };
         if let Some(route) = self.0.iter().find(|route| seen.fits(&route.matching)) {
@@ -161,12 +219,17 @@ fn host_fits(host: &str, wanted: &Host) -> bool {
     }
 }
 
+/// What a request is for: host and port, as the client writes them.
+pub(super) fn authority_of<B>(request: &Request<B>) -> Option<&str> {
+    match request.uri().authority() {
+        Some(authority) => Some(authority.as_str()),
+        None => request.headers().get(header::HOST)?.to_str().ok(),
+    }
+}
+
 /// The host a request is for, in lower case and without its port.
 pub(super) fn host_of<B>(request: &Request<B>) -> Option<String> {
-    let authority = match request.uri().authority() {
-        Some(authority) => authority.as_str(),
-        None => request.headers().get(header::HOST)?.to_str().ok()?,
-    };
+    let authority = authority_of(request)?;
     let host = match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
         _ => authority,

@@ -9,6 +9,7 @@
 use std::{
     fmt,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -27,7 +28,11 @@ pub struct Arriving {
     /// There until it is dropped.
     body: Option<Incoming>,
     http2: bool,
+    meter: Option<Meter>,
 }
+
+/// Is told how many bytes of a body came.
+pub type Meter = Arc<dyn Fn(usize) + Send + Sync>;
 
 /// Why a body broke off.
 #[derive(Debug)]
@@ -41,7 +46,14 @@ pub enum Broken {
 /// `request` with its body as one that arrives.
 pub fn arriving(request: Request<Incoming>) -> Request<Arriving> {
     let http2 = request.version() == Version::HTTP_2;
-    request.map(|body| Arriving { body: Some(body), http2 })
+    request.map(|body| Arriving { body: Some(body), http2, meter: None })
+}
+
+impl Arriving {
+    /// Tells `meter` from now on what comes.
+    pub fn metered(&mut self, meter: Meter) {
+        self.meter = Some(meter);
+    }
 }
 
 impl Body for Arriving {
@@ -49,12 +61,17 @@ impl Body for Arriving {
     type Error = Broken;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let http2 = self.http2;
-        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        let this = &mut *self;
+        let Some(body) = &mut this.body else { return Poll::Ready(None) };
         Poll::Ready(match ready!(Pin::new(&mut *body).poll_frame(cx)) {
-            Some(frame) => Some(frame.map_err(Broken::Http)),
+            Some(frame) => {
+                if let (Ok(frame), Some(meter)) = (&frame, &this.meter) {
+                    meter(frame.data_ref().map_or(0, Bytes::len));
+                }
+                Some(frame.map_err(Broken::Http))
+            }
             // HTTP/2 knows whether the peer said so; HTTP/1 reports every other end as an error.
-            None if http2 && !body.is_end_stream() => Some(Err(Broken::Reset)),
+            None if this.http2 && !body.is_end_stream() => Some(Err(Broken::Reset)),
             None => None,
         })
     }

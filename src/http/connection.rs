@@ -24,6 +24,8 @@ pub struct Connection {
 struct Tunnels {
     open: usize,
     cut: bool,
+    /// Whether there ever was one.
+    switched: bool,
 }
 
 /// A connection whose protocol was switched, open until this is dropped.
@@ -74,8 +76,16 @@ impl Connection {
 
     /// What is said once the protocol of this connection is switched.
     pub fn tunnel(&self) -> Tunnel {
-        self.tunnels.send_modify(|tunnels| tunnels.open += 1);
+        self.tunnels.send_modify(|tunnels| {
+            tunnels.open += 1;
+            tunnels.switched = true;
+        });
         Tunnel(self.tunnels.clone())
+    }
+
+    /// Whether its protocol was switched.
+    pub fn is_switched(&self) -> bool {
+        self.tunnels.borrow().switched
     }
 
     /// Resolves when no tunnel is open.

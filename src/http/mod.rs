@@ -1,22 +1,41 @@
 //! What every door shares: the body of an answer, and what is known of the connection it goes to.
 
-use std::error::Error;
+use std::{any::Any, error::Error, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
 
 mod arriving;
 pub mod connection;
+pub mod desync;
 mod pace;
 pub mod path;
 mod problem;
 mod request_id;
 
-pub use arriving::{Arriving, Broken, arriving};
+pub use arriving::{Arriving, Broken, Meter, arriving};
 pub use connection::{Connection, TlsInfo, Tunnel};
 pub use pace::{Pace, PaceError, Paced};
 pub use problem::problem;
 pub use request_id::RequestId;
+
+/// What the door holds for as long as a request goes on: an extension of it, for rooms whose
+/// work outlives the answer.
+#[derive(Clone)]
+pub struct Held(pub Arc<dyn Any + Send + Sync>);
+
+/// What an app's answer says of the way to it: an extension of the answer.
+#[derive(Clone, Debug)]
+pub struct Onwards {
+    /// The target's address.
+    pub target: String,
+    /// The target's own status.
+    pub status: u16,
+    /// When the request went on.
+    pub sent: Instant,
+    /// When the answer's head came.
+    pub answered: Instant,
+}
 
 /// Why a body ended before its end. The words are for the log; a client only sees that it was cut.
 pub type BodyError = Box<dyn Error + Send + Sync>;

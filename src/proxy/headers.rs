@@ -105,6 +105,8 @@ pub(super) fn without_hop(headers: &mut HeaderMap) {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
+        // Whom a request is for is of every hop, whatever a client says.
+        .filter(|name| *name != header::HOST)
         .collect();
     for name in named {
         headers.remove(name);

@@ -19,7 +19,11 @@ use tokio::{
     time::Instant,
 };
 
-use crate::{http::Tunnel, tls::clients::Presented, upstream::InFlight};
+use crate::{
+    http::{Held, Tunnel},
+    tls::clients::Presented,
+    upstream::InFlight,
+};
 
 /// How often it is asked whether a client's certificate is still trusted.
 const LOOK: Duration = Duration::from_secs(5);
@@ -34,7 +38,7 @@ pub(super) struct Sides {
 }
 
 /// Passes bytes to the end.
-pub(super) async fn run(sides: Sides, tunnel: Tunnel, in_flight: InFlight) {
+pub(super) async fn run(sides: Sides, tunnel: Tunnel, in_flight: InFlight, held: Option<Held>) {
     let Sides { client, app, idle, certificate } = sides;
     let passing = async {
         let (client, app) = tokio::try_join!(client, app).map_err(io::Error::other)?;
@@ -57,12 +61,13 @@ pub(super) async fn run(sides: Sides, tunnel: Tunnel, in_flight: InFlight) {
     let ended = tokio::select! {
         ended = passing => ended,
         () = tunnel.cut() => Ok(()),
+        () = in_flight.cut() => Err(io::Error::other("the target is gone, and its time over")),
         () = distrusted(certificate) => Err(io::Error::other("the client's certificate is no longer trusted")),
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a tunnel ended");
     }
-    drop((tunnel, in_flight));
+    drop((tunnel, in_flight, held));
 }
 
 /// Resolves once a client's certificate would let it in no more.

@@ -25,6 +25,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use super::{
     Handler,
     drain::{Open, Stop, reached},
+    guard::{Guard, Verdicts},
     linger::Linger,
     proxied,
     pulse::{Due, Protocol, Pulse},
@@ -32,7 +33,7 @@ use super::{
     watched::{Door, Running, Streams, Watched},
 };
 use crate::{
-    config::Limits,
+    config::{Desync, Limits},
     http::{Connection, TlsInfo},
     metrics::Metrics,
     tls::{acme, clients::Clients},
@@ -79,6 +80,8 @@ pub(super) struct Arrival {
     pub(super) peer: SocketAddr,
     /// Whether the peer is a balancer, which says first whose connection it passes on.
     pub(super) balanced: bool,
+    /// What becomes of requests that could be read in two ways.
+    pub(super) desync: Desync,
     /// Who decides about clients' certificates, where any are taken.
     pub(super) clients: Option<Arc<Clients>>,
     pub(super) open: Open,
@@ -86,11 +89,13 @@ pub(super) struct Arrival {
 }
 
 type Encrypted = Stall<Linger<TcpStream>>;
-type Io = TokioIo<Watched<TlsStream<Encrypted>>>;
+type Decrypted = Watched<TlsStream<Encrypted>>;
+type Io1 = TokioIo<Guard<Decrypted>>;
+type Io2 = TokioIo<Decrypted>;
 
 /// Serves one connection to its end.
 pub(super) async fn run<S: Handler>(arrival: Arrival, tls: Arc<ServerConfig>, service: S, shared: Arc<Shared>) {
-    let Arrival { socket, peer, balanced, clients, open, permit } = arrival;
+    let Arrival { socket, peer, balanced, desync, clients, open, permit } = arrival;
     let mut stop = shared.stop.clone();
     let Ok(local) = socket.local_addr() else { return };
     // By the trust of now, or a later one, the client is judged.
@@ -118,16 +123,19 @@ pub(super) async fn run<S: Handler>(arrival: Arrival, tls: Arc<ServerConfig>, se
     let info = TlsInfo { sni: session.server_name().map(str::to_owned), client, ..told(session) };
     let connection = Arc::new(Connection::new(peer, local, Some(info)));
     let pulse = Pulse::new(protocol, &shared.limits);
-    let io = TokioIo::new(Watched::new(stream, pulse.clone()));
-    let door = Door { service, connection: connection.clone(), pulse: pulse.clone() };
+    let io = Watched::new(stream, pulse.clone());
+    let verdicts = Verdicts::new(desync, shared.limits.header_bytes, shared.metrics.clone());
+    let door = Door { service, connection: connection.clone(), pulse: pulse.clone(), verdicts: verdicts.clone() };
     let end = match protocol {
         Protocol::Http1 => {
+            let io = TokioIo::new(Guard::new(io, verdicts, pulse.clone(), connection.clone()));
             let served = http1_builder(&shared.limits).serve_connection(io, door).with_upgrades();
             drive(served, &pulse, &connection, &mut stop).await
         }
         Protocol::Http2 => {
             let streams = Running::default();
-            let connection_of = http2_builder(&shared.limits, streams.streams()).serve_connection(io, door);
+            let connection_of =
+                http2_builder(&shared.limits, streams.streams()).serve_connection(TokioIo::new(io), door);
             drive(Http2 { connection: connection_of, streams }, &pulse, &connection, &mut stop).await
         }
     };
@@ -165,7 +173,7 @@ trait Served: Unpin {
     fn end(&mut self);
 }
 
-impl<S: Handler> Served for http1::UpgradeableConnection<Io, Door<S>> {
+impl<S: Handler> Served for http1::UpgradeableConnection<Io1, Door<S>> {
     fn poll_served(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
         Pin::new(self).poll(cx)
     }
@@ -177,7 +185,7 @@ impl<S: Handler> Served for http1::UpgradeableConnection<Io, Door<S>> {
 
 /// An HTTP/2 connection, and the streams it has begun.
 struct Http2<S: Handler> {
-    connection: http2::Connection<Io, Door<S>, Streams>,
+    connection: http2::Connection<Io2, Door<S>, Streams>,
     streams: Running,
 }
 
@@ -342,7 +350,7 @@ fn http1_builder(limits: &Limits) -> http1::Builder {
         .timer(TokioTimer::new())
         // It would start when the connection becomes idle; the pulse tells idle from slow.
         .header_read_timeout(None)
-        // Over it hyper answers 431 and closes.
+        // The guard has a word for what is longer, and hyper has none.
         .max_header_size(limits.header_bytes)
         .max_buf_size(HTTP1_BUFFER.max(limits.header_bytes))
         .max_headers(HTTP1_FIELDS)

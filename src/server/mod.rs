@@ -22,12 +22,18 @@ use self::{
     drain::{Tracker, reached},
     proxied::Balancers,
 };
-use crate::{config::Limits, http::Body, metrics::Metrics, tls::clients::Clients};
+use crate::{
+    config::{Desync, Limits},
+    http::Body,
+    metrics::Metrics,
+    tls::clients::Clients,
+};
 
 pub mod admin;
 mod connection;
 pub mod drain;
 pub mod files;
+mod guard;
 pub mod linger;
 pub mod plain;
 pub mod proxied;
@@ -75,6 +81,8 @@ pub struct Front {
     pub clients: Option<Arc<Clients>>,
     /// Who passes connections on and says whose they are, if anybody does.
     pub balancers: Option<Balancers>,
+    /// What becomes of requests that could be read in two ways.
+    pub desync: Desync,
 }
 
 /// What a listener speaks.
@@ -234,7 +242,8 @@ impl Acceptor {
             nodelay(&socket);
             let balanced = self.front.balancers.as_ref().is_some_and(|balancers| balancers.has(peer));
             let (clients, open, shared) = (self.front.clients.clone(), self.tracker.open(), self.shared.clone());
-            let arrival = Arrival { socket, peer, balanced, clients, open, permit };
+            let desync = self.front.desync;
+            let arrival = Arrival { socket, peer, balanced, desync, clients, open, permit };
             match &self.front.spoken {
                 Spoken::Tls(tls) => tokio::spawn(connection::run(arrival, tls.clone(), service.clone(), shared)),
                 Spoken::Plain(challenges) => tokio::spawn(plain::run(arrival, challenges.clone(), shared)),

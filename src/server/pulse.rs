@@ -67,6 +67,8 @@ struct Now {
     quiet: Instant,
     /// Since when a head is being read.
     head: Option<Instant>,
+    /// Whether a part of the next head has come while requests were under way.
+    ahead: bool,
     /// Since when the connection is asked to end.
     ending: Option<Instant>,
     /// Whether the socket won't take what we have; that is [`super::stall`]'s to judge.
@@ -103,6 +105,7 @@ impl Pulse {
                 requests: Vec::new(),
                 quiet: now,
                 head: None,
+                ahead: false,
                 ending: None,
                 blocked: false,
                 unblocked: now,
@@ -116,6 +119,7 @@ impl Pulse {
         let answer = Arc::new(Answer::default());
         let mut now = self.lock();
         now.head = None;
+        now.ahead = false;
         now.requests.push(answer.clone());
         Ticket { pulse: self.clone(), answer }
     }
@@ -132,6 +136,16 @@ impl Pulse {
         }
     }
 
+    /// A part of a head has come, and the rest hasn't.
+    pub(super) fn awaits_head(&self) {
+        let mut now = self.lock();
+        if now.requests.is_empty() {
+            now.head.get_or_insert_with(Instant::now);
+        } else {
+            now.ahead = true;
+        }
+    }
+
     /// The socket took what it was given, or (`blocked`) it didn't.
     pub(super) fn wrote(&self, blocked: bool) {
         let mut now = self.lock();
@@ -141,6 +155,11 @@ impl Pulse {
             now.quiet = now.unblocked;
         }
         now.blocked = blocked;
+    }
+
+    /// Whether no request is under way.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.lock().requests.is_empty()
     }
 
     /// The connection was asked to end.
@@ -224,6 +243,9 @@ impl Drop for Ticket {
         now.requests.retain(|other| !Arc::ptr_eq(other, &self.answer));
         if now.requests.is_empty() {
             now.quiet = Instant::now();
+            if std::mem::take(&mut now.ahead) {
+                now.head = Some(now.quiet);
+            }
             drop(now);
             self.pulse.waker.wake();
         }
@@ -269,6 +291,17 @@ mod tests {
         assert_eq!(due_in(&pulse), Some((60, Due::Idle)));
         pulse.ending();
         assert_eq!(due_in(&pulse), Some((5, Due::Overstayed)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_began_while_another_was_answered_is_not_idleness() {
+        let pulse = Pulse::new(Protocol::Http1, &limits());
+        let ticket = pulse.begin();
+        pulse.awaits_head();
+        pass(30).await;
+        assert_eq!(due_in(&pulse), None);
+        drop(ticket);
+        assert_eq!(due_in(&pulse), Some((10, Due::SlowHead)));
     }
 
     #[tokio::test(start_paused = true)]

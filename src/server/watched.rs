@@ -20,6 +20,7 @@ use tower::ServiceExt;
 
 use super::{
     Handler,
+    guard::Verdicts,
     pulse::{Pulse, Ticket},
 };
 use crate::http::{Body, BodyError, Connection};
@@ -37,6 +38,7 @@ pub(super) struct Door<S> {
     pub(super) service: S,
     pub(super) connection: Arc<Connection>,
     pub(super) pulse: Arc<Pulse>,
+    pub(super) verdicts: Arc<Verdicts>,
 }
 
 /// What HTTP/2 is handed at a time, in bytes: what a peer must take of one stream
@@ -152,6 +154,7 @@ impl<S: Handler> hyper::service::Service<Request<Incoming>> for Door<S> {
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let ticket = Arc::new(self.pulse.begin());
         request.extensions_mut().insert(self.connection.clone());
+        self.verdicts.tell(&mut request, &self.connection);
         let answer = self.service.clone().oneshot(request);
         Box::pin(async move { Ok(answer.await?.map(|body| Counted { body, ticket, rest: Bytes::new() })) })
     }

@@ -1,8 +1,10 @@
 //! Connections to targets: plain or TLS, verified by default.
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{collections::HashMap, error::Error, fs, sync::Arc, time::Duration};
 
-use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
+use arc_swap::ArcSwap;
+use http::{Uri, uri::Authority};
+use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder, ResolveServerName};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
@@ -25,7 +27,28 @@ const HTTP2_HEAD: u32 = 64 << 10;
 /// Pings, so that a dead target is found out.
 const PING: Duration = Duration::from_secs(20);
 
-pub(super) fn client(config: &config::Upstream) -> Result<Client<HttpsConnector<HttpConnector>, Lent>, String> {
+/// The configured name behind an address that a name was looked up to.
+pub(super) type Names = ArcSwap<HashMap<String, String>>;
+
+/// Asks for the configured name, whatever address a connection goes to.
+struct ByName(Arc<Names>);
+
+impl ResolveServerName for ByName {
+    fn resolve(&self, uri: &Uri) -> Result<ServerName<'static>, Box<dyn Error + Send + Sync>> {
+        let names = self.0.load();
+        let authority = uri.authority().map(Authority::as_str).unwrap_or_default();
+        let host = match names.get(authority) {
+            Some(name) => name.as_str(),
+            None => uri.host().unwrap_or_default(),
+        };
+        Ok(ServerName::try_from(host.trim_matches(['[', ']']).to_owned())?)
+    }
+}
+
+pub(super) fn client(
+    config: &config::Upstream,
+    names: Arc<Names>,
+) -> Result<Client<HttpsConnector<HttpConnector>, Lent>, String> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
@@ -37,7 +60,7 @@ pub(super) fn client(config: &config::Upstream) -> Result<Client<HttpsConnector<
             let name = ServerName::try_from(name.clone()).map_err(|_| format!("`server_name`: {name} is no name"))?;
             tls.with_server_name_resolver(FixedServerNameResolver::new(name))
         }
-        None => tls,
+        None => tls.with_server_name_resolver(ByName(names)),
     };
     let connector = match config.protocol {
         Protocol::Http1 => tls.enable_http1().wrap_connector(tcp),

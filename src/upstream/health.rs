@@ -1,10 +1,10 @@
 //! Active checks: each target is asked now and then whether it is well.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use http::Request;
 use http_body_util::BodyExt as _;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::{
     Upstream,
@@ -16,14 +16,33 @@ use crate::{config::Health, secret::jittered};
 /// As much of a check's answer is read, so that its connection can be used again; bytes.
 const READ: usize = 64 << 10;
 
-/// Looks after every target of `upstream`. Never ends by itself.
+/// Looks after every target of `upstream`, as they come and go. Never ends by itself.
 pub(super) async fn watch(upstream: &Arc<Upstream>) {
     let Some(health) = &upstream.health else { return std::future::pending().await };
+    let mut changed = upstream.changed.subscribe();
     let mut checks = JoinSet::new();
-    for target in &upstream.targets {
-        checks.spawn(look_after(Arc::clone(upstream), Arc::clone(target), health.clone()));
+    let mut checked: HashMap<String, AbortHandle> = HashMap::new();
+    loop {
+        changed.borrow_and_update();
+        let targets = upstream.targets.load_full();
+        checked.retain(|name, check| {
+            let there = targets.iter().any(|target| target.name() == name);
+            if !there {
+                check.abort();
+            }
+            there
+        });
+        for target in targets.iter() {
+            checked
+                .entry(target.name().to_owned())
+                .or_insert_with(|| checks.spawn(look_after(Arc::clone(upstream), Arc::clone(target), health.clone())));
+        }
+        while checks.try_join_next().is_some() {}
+        // The upstream itself has the sender.
+        if changed.changed().await.is_err() {
+            return;
+        }
     }
-    while checks.join_next().await.is_some() {}
 }
 
 async fn look_after(upstream: Arc<Upstream>, target: Arc<Target>, health: Health) {
@@ -50,7 +69,7 @@ async fn look_after(upstream: Arc<Upstream>, target: Arc<Target>, health: Health
 
 async fn check(upstream: &Upstream, target: &Target, health: &Health) -> Result<(), String> {
     let request =
-        Request::get(&health.path).header("host", target.authority().as_str()).header("user-agent", "sealward");
+        Request::get(&health.path).header("host", target.place().of.as_str()).header("user-agent", "sealward");
     let (head, body) = request.body(http_body_util::Empty::new()).map_err(|error| error.to_string())?.into_parts();
     let lender = Lender::new(body);
     let request = upstream.request(&head, target, lender.lend(&Activity::new()));

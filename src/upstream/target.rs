@@ -9,27 +9,47 @@ use std::{
 };
 
 use http::uri::{Authority, Scheme};
-use tokio::time::Instant;
-
-use crate::{config, metrics::Metrics};
+use prometheus::IntGauge;
+use tokio::{sync::watch, time::Instant};
 
 /// Failures in a row after which a target is left out.
 const IN_A_ROW: u32 = 3;
 /// For how long, the first time; twice as long each time after, to the longest.
 const LEFT_OUT: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_secs(300);
+/// A weight of one, so that a part of it is a number too.
+const UNIT: u64 = 1000;
+
+/// Where a target is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) https: bool,
+    /// Host and port that connections go to.
+    pub(super) authority: String,
+    /// Host and port as configured: what certificates and checks are for.
+    pub(super) of: String,
+}
 
 /// One target of an upstream.
 #[derive(Debug)]
 pub(super) struct Target {
+    place: Place,
     scheme: Scheme,
     authority: Authority,
     name: String,
     weight: u32,
+    state: Arc<State>,
+}
+
+/// How a target fares; outlives a change of its weight.
+#[derive(Debug)]
+struct State {
     in_flight: AtomicUsize,
     /// What active checks last found.
     healthy: AtomicBool,
     fate: Mutex<Fate>,
+    /// Whether its requests are to end now.
+    cut: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -37,16 +57,24 @@ struct Fate {
     in_a_row: u32,
     times: u32,
     until: Option<Instant>,
+    /// Since when it is to get more and more.
+    warm_from: Option<Instant>,
 }
 
 impl Target {
-    pub(super) fn new(config: &config::Target) -> Self {
-        let scheme = if config.https { Scheme::HTTPS } else { Scheme::HTTP };
-        let name = format!("{scheme}://{}", config.authority);
+    /// A target at `place`; `before` is who was there, if anybody; `new` says that it comes
+    /// among others that are at work.
+    pub(super) fn new(place: Place, weight: u32, before: Option<&Self>, new: bool) -> Self {
+        let scheme = if place.https { Scheme::HTTPS } else { Scheme::HTTP };
+        let name = format!("{scheme}://{}", place.authority);
         // The configuration has parsed it.
-        let authority = config.authority.parse().unwrap_or_else(|_| Authority::from_static("localhost"));
-        let (in_flight, healthy) = (AtomicUsize::new(0), AtomicBool::new(true));
-        Self { scheme, authority, name, weight: config.weight, in_flight, healthy, fate: Mutex::default() }
+        let authority = place.authority.parse().unwrap_or_else(|_| Authority::from_static("localhost"));
+        let state = before.map_or_else(|| Arc::new(State::new(new)), |before| Arc::clone(&before.state));
+        Self { place, scheme, authority, name, weight, state }
+    }
+
+    pub(super) fn place(&self) -> &Place {
+        &self.place
     }
 
     pub(super) fn scheme(&self) -> Scheme {
@@ -57,7 +85,7 @@ impl Target {
         self.authority.clone()
     }
 
-    /// A metric's label: a configured address.
+    /// A metric's label: a configured address, or one of a configured name.
     pub(super) fn name(&self) -> &str {
         &self.name
     }
@@ -66,16 +94,29 @@ impl Target {
         self.weight
     }
 
+    /// Its share of requests at this moment; never 0 for one that has a weight.
+    pub(super) fn share(&self, now: Instant, slow_start: Duration) -> u64 {
+        let whole = u64::from(self.weight) * UNIT;
+        if slow_start.is_zero() || whole == 0 {
+            return whole;
+        }
+        let Some(from) = self.fate().warm_from else { return whole };
+        let since = now.saturating_duration_since(from);
+        if since >= slow_start {
+            return whole;
+        }
+        let part = u128::from(whole) * since.as_millis() / slow_start.as_millis().max(1);
+        u64::try_from(part).unwrap_or(whole).max(1)
+    }
+
     /// Requests under way.
     pub(super) fn load(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
+        self.state.in_flight.load(Ordering::Relaxed)
     }
 
     /// Whether it is believed to answer.
     pub(super) fn is_fit(&self, now: Instant) -> bool {
-        let left_out =
-            || self.fate.lock().unwrap_or_else(PoisonError::into_inner).until.is_some_and(|until| until > now);
-        self.healthy.load(Ordering::Relaxed) && !left_out()
+        self.state.healthy.load(Ordering::Relaxed) && self.fate().until.is_none_or(|until| until <= now)
     }
 
     /// What an active check came to; whether that is news.
@@ -83,20 +124,25 @@ impl Target {
         if healthy {
             self.answered();
         }
-        self.healthy.swap(healthy, Ordering::Relaxed) != healthy
+        let news = self.state.healthy.swap(healthy, Ordering::Relaxed) != healthy;
+        if news && healthy {
+            self.fate().warm_from = Some(Instant::now());
+        }
+        news
     }
 
     /// It answered, whatever it said.
     pub(super) fn answered(&self) {
-        let mut fate = self.fate.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut fate = self.fate();
         if fate.in_a_row > 0 || fate.until.is_some() {
-            *fate = Fate::default();
+            let warm_from = fate.warm_from;
+            *fate = Fate { warm_from, ..Fate::default() };
         }
     }
 
     /// It didn't; whether it is left out for that from now on.
     pub(super) fn failed(&self) -> bool {
-        let mut fate = self.fate.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut fate = self.fate();
         fate.in_a_row += 1;
         if fate.in_a_row < IN_A_ROW {
             return false;
@@ -106,8 +152,30 @@ impl Target {
         let now = Instant::now();
         let news = fate.until.is_none_or(|until| until <= now);
         let longer = 2_u32.saturating_pow(fate.times - 1);
-        fate.until = Some(now + LEFT_OUT.saturating_mul(longer).min(LONGEST));
+        let until = now + LEFT_OUT.saturating_mul(longer).min(LONGEST);
+        (fate.until, fate.warm_from) = (Some(until), Some(until));
         news
+    }
+
+    /// Ends its requests, which have had their time.
+    pub(super) fn cut(&self) {
+        self.state.cut.send_replace(true);
+    }
+
+    fn fate(&self) -> std::sync::MutexGuard<'_, Fate> {
+        self.state.fate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn new(new: bool) -> Self {
+        let fate = Fate { warm_from: new.then(Instant::now), ..Fate::default() };
+        Self {
+            in_flight: AtomicUsize::new(0),
+            healthy: AtomicBool::new(true),
+            fate: Mutex::new(fate),
+            cut: watch::Sender::new(false),
+        }
     }
 }
 
@@ -115,21 +183,78 @@ impl Target {
 #[derive(Debug)]
 pub struct InFlight {
     target: Arc<Target>,
-    metrics: Metrics,
-    upstream: String,
+    gauge: IntGauge,
 }
 
 impl InFlight {
-    pub(super) fn new(target: Arc<Target>, metrics: Metrics, upstream: &str) -> Self {
-        target.in_flight.fetch_add(1, Ordering::Relaxed);
-        metrics.upstream_in_flight.with_label_values(&[upstream]).inc();
-        Self { target, metrics, upstream: upstream.to_owned() }
+    pub(super) fn new(target: Arc<Target>, gauge: IntGauge) -> Self {
+        target.state.in_flight.fetch_add(1, Ordering::Relaxed);
+        gauge.inc();
+        Self { target, gauge }
+    }
+
+    /// Resolves when the target has been taken away, and the time for what it had to do is over.
+    pub fn cut(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut cut = self.target.state.cut.subscribe();
+        async move {
+            if cut.wait_for(|cut| *cut).await.is_err() {
+                // Nobody is left who could say so.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// What logs call the target: its address.
+    pub fn target(&self) -> &str {
+        self.target.authority.as_str()
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.target.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.metrics.upstream_in_flight.with_label_values(&[&self.upstream]).dec();
+        self.target.state.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.gauge.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place() -> Place {
+        Place { https: false, authority: "127.0.0.1:1".into(), of: "app:1".into() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_one_gets_more_and_more() {
+        let (old, new) = (Target::new(place(), 2, None, false), Target::new(place(), 2, None, true));
+        let share = |target: &Target| target.share(Instant::now(), Duration::from_secs(10));
+        assert_eq!((share(&old), share(&new)), (2000, 1));
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert_eq!((share(&old), share(&new)), (2000, 1000));
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert_eq!(share(&new), 2000);
+        assert_eq!(new.share(Instant::now(), Duration::ZERO), 2000);
+        // One that was unwell begins anew.
+        old.found(false);
+        old.found(true);
+        assert_eq!(share(&old), 1);
+        // And so does one that was left out, once it is back.
+        for _ in 0..IN_A_ROW {
+            new.failed();
+        }
+        tokio::time::advance(LEFT_OUT + Duration::from_secs(1)).await;
+        assert!(new.is_fit(Instant::now()));
+        assert_eq!(share(&new), 200);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_weight_is_the_same_target() {
+        let first = Target::new(place(), 1, None, false);
+        let second = Target::new(place(), 3, Some(&first), true);
+        first.found(false);
+        assert!(!second.is_fit(Instant::now()));
+        second.found(true);
+        assert_eq!((second.share(Instant::now(), Duration::ZERO), first.is_fit(Instant::now())), (3000, true));
     }
 }

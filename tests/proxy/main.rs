@@ -10,6 +10,7 @@ mod apps;
 mod certificates;
 mod forwarding;
 mod grpc;
+mod heads;
 mod nginx;
 mod peer;
 mod reloading;

@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsStr,
-    io::{BufRead as _, BufReader, Read as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Stdio},
 };
@@ -36,6 +36,12 @@ impl Peer {
         let mut line = String::new();
         self.said.read_line(&mut line).expect("says something");
         line.trim().to_owned()
+    }
+
+    /// Says a line to it.
+    pub(crate) fn say(&mut self, line: &str) {
+        let input = self.child.stdin.as_mut().expect("is piped");
+        writeln!(input, "{line}").expect("it listens");
     }
 
     /// Waits for its end, and gives the rest of what it says.

@@ -24,7 +24,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 use sealward::{
     config::{Limits, TlsPolicy},
-    http::{Body, Connection, empty, full},
+    http::{Body, Connection, desync::Refused, empty, full, problem},
     metrics::Metrics,
     server::{Drained, Front, Server, Spoken, Stop, drain},
     tls::{self, dev},
@@ -87,6 +87,7 @@ impl Bench {
                     .expect("a configuration"),
             ),
             balancers: None,
+            desync: sealward::config::Desync::Strictest,
         };
         let bound = Server::bind(vec![front], limits, metrics.clone()).expect("a free port");
         let address = bound.local_addrs()[0];
@@ -213,6 +214,10 @@ fn answer(request: Request<Incoming>, answers: Answers) -> Answered {
     Box::pin(async move {
         let connection = request.extensions().get::<Arc<Connection>>().expect("put there").clone();
         *answers.seen.lock().expect("whole") = Some(connection.clone());
+        // As the door does.
+        if let Some(refused) = request.extensions().get::<Refused>() {
+            return Ok(problem(&(*refused).into(), "test"));
+        }
         let body = match request.uri().path() {
             "/wait" => {
                 answers.begun.notify_one();
