@@ -18,8 +18,15 @@ impl RequestId {
 
     /// For `x-request-id`.
     pub fn to_header(self) -> HeaderValue {
+        let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
         // Hyphenated hex is always a header value.
-        HeaderValue::from_str(&self.to_string()).unwrap_or(HeaderValue::from_static("unknown"))
+        HeaderValue::from_str(self.0.hyphenated().encode_lower(&mut text))
+            .unwrap_or(HeaderValue::from_static("unknown"))
+    }
+
+    /// 96 bits of it, the random ones among them.
+    pub fn low_bits(self) -> u128 {
+        self.0.as_u128() & ((1 << 96) - 1)
     }
 }
 

@@ -29,8 +29,17 @@ const VOUCHED: [&str; 5] =
 /// What begins so is vouched for too.
 const VOUCHED_PREFIX: &str = "x-amzn-mtls-";
 
+/// What behind a body would be about whose request it is (RFC 9110, section 6.5.1).
+const NEVER_BEHIND: [&str; 7] =
+    ["authorization", "cookie", "host", "forwarded", "x-forwarded-for", "x-request-id", "x-amzn-trace-id"];
+
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_AMZN_TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const X_SEALWARD_CALLER: HeaderName = HeaderName::from_static("x-sealward-caller");
 
 /// What of a request's head decides about its headers.
 pub(super) struct About<'a> {
@@ -51,16 +60,7 @@ pub(super) fn onward(headers: &mut HeaderMap, about: &About<'_>, forward: &Forwa
     without_hop(headers);
     // It was met at our door.
     headers.remove(header::EXPECT);
-    // Many an app reads `x_y` and `x-y` as one name.
-    let vouched = |name: &&HeaderName| {
-        let plain = name.as_str().replace('_', "-");
-        let spelt_otherwise = plain != name.as_str() && (plain == X_FORWARDED_FOR.as_str() || plain == "x-request-id");
-        spelt_otherwise || VOUCHED.contains(&plain.as_str()) || plain.starts_with(VOUCHED_PREFIX)
-    };
-    let vouched: Vec<HeaderName> = headers.keys().filter(vouched).cloned().collect();
-    for name in vouched {
-        headers.remove(name);
-    }
+    without_vouched(headers);
     if about.caller.is_some() {
         // The token was for us.
         headers.remove(header::AUTHORIZATION);
@@ -85,31 +85,64 @@ pub(super) fn onward(headers: &mut HeaderMap, about: &About<'_>, forward: &Forwa
     if let Some(host) = &forward.host {
         headers.insert(header::HOST, host.clone());
     }
-    set(headers, "x-request-id", &about.id.to_string());
+    headers.insert(X_REQUEST_ID, about.id.to_header());
     if let Some(name) = about.caller {
-        set(headers, "x-sealward-caller", name);
+        set(headers, X_SEALWARD_CALLER, name);
     }
     if !headers.contains_key(&X_AMZN_TRACE_ID) {
-        let random: [u8; 12] = crate::secret::random_array().unwrap_or_default();
-        let random: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        // The request's own id has the randomness that is wanted, and is no secret.
+        let id = about.id.low_bits();
         let seconds = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
-        set(headers, "x-amzn-trace-id", &format!("Root=1-{seconds:08x}-{random}"));
+        set(headers, X_AMZN_TRACE_ID, &format!("Root=1-{seconds:08x}-{id:024x}"));
     }
+}
+
+/// Makes a client's trailers those that an app is to see: whoever merges them with the headers
+/// must not believe more of them.
+pub(super) fn onward_behind(trailers: &mut HeaderMap) {
+    without_hop(trailers);
+    without_vouched(trailers);
+    for name in NEVER_BEHIND {
+        trailers.remove(name);
+    }
+}
+
+/// Takes away what only we may say.
+fn without_vouched(headers: &mut HeaderMap) {
+    let vouched: Vec<HeaderName> = headers.keys().filter(|name| is_vouched(name.as_str())).cloned().collect();
+    for name in vouched {
+        headers.remove(name);
+    }
+}
+
+fn is_vouched(name: &str) -> bool {
+    if !name.starts_with('x') {
+        return false;
+    }
+    let vouched = |name: &str| VOUCHED.contains(&name) || name.starts_with(VOUCHED_PREFIX);
+    if !name.contains('_') {
+        return vouched(name);
+    }
+    // Many an app reads `x_y` and `x-y` as one name.
+    let plain = name.replace('_', "-");
+    vouched(&plain) || plain == "x-forwarded-for" || plain == "x-request-id"
 }
 
 /// Takes away what is of one hop; an answer's too.
 pub(super) fn without_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        // Whom a request is for is of every hop, whatever a client says.
-        .filter(|name| *name != header::HOST)
-        .collect();
-    for name in named {
-        headers.remove(name);
+    if headers.contains_key(header::CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .filter_map(|name| name.trim().parse().ok())
+            // Whom a request is for is of every hop, whatever a client says.
+            .filter(|name| *name != header::HOST)
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
     }
     for name in OF_ONE_HOP {
         headers.remove(name);
@@ -136,17 +169,18 @@ fn say_whence(headers: &mut HeaderMap, connection: &Connection, forward: &Forwar
             let before: Vec<_> =
                 headers.get_all(&X_FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).collect();
             let all = if before.is_empty() { peer } else { format!("{}, {peer}", before.join(", ")) };
-            set(headers, "x-forwarded-for", &all);
+            set(headers, X_FORWARDED_FOR, &all);
         }
         Forwarded::Preserve => {}
         Forwarded::Remove => {
             headers.remove(&X_FORWARDED_FOR);
         }
     }
-    set(headers, "x-forwarded-proto", if connection.tls.is_some() { "https" } else { "http" });
-    set(headers, "x-forwarded-port", &connection.local.port().to_string());
+    let proto = if connection.tls.is_some() { "https" } else { "http" };
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto));
+    headers.insert(X_FORWARDED_PORT, HeaderValue::from(connection.local.port()));
     if let Some(host) = headers.get(header::HOST).cloned() {
-        headers.insert("x-forwarded-host", host);
+        headers.insert(X_FORWARDED_HOST, host);
     }
     if forward.forwarded {
         let of = node(connection.peer);
@@ -156,7 +190,7 @@ fn say_whence(headers: &mut HeaderMap, connection: &Connection, forward: &Forwar
         let before: Vec<_> =
             headers.get_all(header::FORWARDED).iter().filter_map(|value| value.to_str().ok()).collect();
         let all = if before.is_empty() { element } else { format!("{}, {element}", before.join(", ")) };
-        set(headers, "forwarded", &all);
+        set(headers, header::FORWARDED, &all);
     } else {
         headers.remove(header::FORWARDED);
     }
@@ -169,16 +203,20 @@ fn say_whence(headers: &mut HeaderMap, connection: &Connection, forward: &Forwar
 fn certificate(headers: &mut HeaderMap, client: &crate::tls::clients::Presented) {
     if !client.is_verified() {
         let chain: String = client.chain.iter().map(|cert| pem(cert)).collect();
-        return set(headers, "x-amzn-mtls-clientcert", &percent(&chain));
+        return set(headers, HeaderName::from_static("x-amzn-mtls-clientcert"), &percent(&chain));
     }
-    set(headers, "x-amzn-mtls-clientcert-serial-number", &client.serial.replace(':', ""));
-    set(headers, "x-amzn-mtls-clientcert-issuer", &client.issuer);
-    set(headers, "x-amzn-mtls-clientcert-subject", &client.subject);
+    set(headers, HeaderName::from_static("x-amzn-mtls-clientcert-serial-number"), &client.serial.replace(':', ""));
+    set(headers, HeaderName::from_static("x-amzn-mtls-clientcert-issuer"), &client.issuer);
+    set(headers, HeaderName::from_static("x-amzn-mtls-clientcert-subject"), &client.subject);
     let (from, to) = client.validity;
     let date = |at: i64| crate::tls::prove::date(at);
-    set(headers, "x-amzn-mtls-clientcert-validity", &format!("NotBefore={};NotAfter={}", date(from), date(to)));
+    set(
+        headers,
+        HeaderName::from_static("x-amzn-mtls-clientcert-validity"),
+        &format!("NotBefore={};NotAfter={}", date(from), date(to)),
+    );
     if let Some(leaf) = client.chain.first() {
-        set(headers, "x-amzn-mtls-clientcert-leaf", &percent(&pem(leaf)));
+        set(headers, HeaderName::from_static("x-amzn-mtls-clientcert-leaf"), &percent(&pem(leaf)));
     }
 }
 
@@ -225,9 +263,14 @@ fn join_cookies(headers: &mut HeaderMap) {
 }
 
 /// Sets what can stand in a header; what can't is left away.
-fn set(headers: &mut HeaderMap, name: &'static str, value: &str) {
-    let plain: String = value.chars().filter(|c| !c.is_control()).collect();
-    match HeaderValue::from_bytes(plain.as_bytes()) {
+fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    let set = if value.chars().any(char::is_control) {
+        let plain: String = value.chars().filter(|c| !c.is_control()).collect();
+        HeaderValue::from_bytes(plain.as_bytes())
+    } else {
+        HeaderValue::from_bytes(value.as_bytes())
+    };
+    match set {
         Ok(value) => drop(headers.insert(name, value)),
         Err(_) => drop(headers.remove(name)),
     }

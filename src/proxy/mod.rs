@@ -3,27 +3,17 @@
 //! Nothing is kept in between: a body's next piece is asked for when the other side has
 //! taken the last.
 
-use std::{
-    error::Error,
-    future::Future,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-    time::Duration,
-};
+use std::{error::Error, sync::Arc};
 
-use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
-use http_body::{Frame, SizeHint};
-use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep};
+use http_body_util::BodyExt;
+use tokio::time::Instant;
 
 use crate::{
     config::Forward,
     fault::{Fault, Kind, chain},
-    http::{Arriving, Body, BodyError, Broken, Connection, Held, Onwards, Pace, PaceError, Paced, RequestId},
-    upstream::{Answer, Failure, InFlight, Upstream},
+    http::{Arriving, Body, Broken, Connection, Held, Onwards, Pace, PaceError, Paced, RequestId},
+    upstream::{Answer, Failure, Upstream},
 };
 
 mod headers;
@@ -64,12 +54,17 @@ pub async fn forward(
     if let Some((pattern, to)) = &forward.rewrite {
         head.uri = rewritten(&head.uri, pattern, to)?;
     }
-    let body = Paced::new(body, pace);
+    let body = Paced::new(body, pace).map_frame(|mut frame| {
+        if let Some(trailers) = frame.trailers_mut() {
+            headers::onward_behind(trailers);
+        }
+        frame
+    });
     let held = head.extensions.remove::<Held>();
     let sent = Instant::now();
-    let Answer { mut response, in_flight, cookie } =
+    let Answer { mut response, target, cookie } =
         upstream.send(head, body).await.map_err(|failure| fault(upstream, failure))?;
-    let (target, status) = (in_flight.target().to_owned(), response.status().as_u16());
+    let status = response.status().as_u16();
     let (sent, answered) = (sent.into_std(), Instant::now().into_std());
     response.extensions_mut().insert(Onwards { target, status, sent, answered });
     if let Some(cookie) = cookie {
@@ -84,6 +79,7 @@ pub async fn forward(
         };
         let certificate = connection.tls.as_ref().and_then(|tls| tls.client.clone());
         let app = hyper::upgrade::on(&mut response);
+        let in_flight = response.body_mut().switched();
         let sides = tunnel::Sides { client, app, idle: upstream.idle(), certificate };
         tokio::spawn(tunnel::run(sides, connection.tunnel(), in_flight, held));
         let (mut head, _) = response.into_parts();
@@ -92,10 +88,9 @@ pub async fn forward(
         head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         return Ok(Response::from_parts(head, crate::http::empty()));
     }
-    let idle = upstream.idle();
     headers::without_hop(response.headers_mut());
     forward.response.apply(response.headers_mut());
-    Ok(response.map(|body| Answered { body, idle, waiting: None, in_flight: Some(in_flight) }.boxed_unsync()))
+    Ok(response.map(BodyExt::boxed_unsync))
 }
 
 /// The same address with another path.
@@ -137,65 +132,5 @@ fn client_fault(error: &(dyn Error + 'static)) -> Fault {
         Fault::new(Kind::RequestTimeout, "the body came too slowly")
     } else {
         Fault::bad_request("the body broke off, or can't be read")
-    }
-}
-
-/// An app's body on its way back, which has to go on.
-struct Answered {
-    body: Incoming,
-    idle: Duration,
-    /// There once the body was waited for: most are there at once.
-    waiting: Option<Waiting>,
-    in_flight: Option<InFlight>,
-}
-
-struct Waiting {
-    timer: Pin<Box<Sleep>>,
-    /// Whether the timer runs.
-    on: bool,
-    cut: Pin<Box<dyn Future<Output = ()> + Send>>,
-}
-
-impl http_body::Body for Answered {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = &mut *self;
-        if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
-            if let Some(waiting) = &mut this.waiting {
-                waiting.on = false;
-            }
-            if frame.is_none() || this.body.is_end_stream() {
-                this.in_flight = None;
-            }
-            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
-        }
-        let due = Instant::now() + this.idle;
-        let in_flight = &this.in_flight;
-        let waiting = this.waiting.get_or_insert_with(|| {
-            let cut: Pin<Box<dyn Future<Output = ()> + Send>> = match in_flight {
-                Some(in_flight) => Box::pin(in_flight.cut()),
-                None => Box::pin(std::future::pending()),
-            };
-            Waiting { timer: Box::pin(tokio::time::sleep_until(due)), on: true, cut }
-        });
-        if !waiting.on {
-            waiting.on = true;
-            waiting.timer.as_mut().reset(due);
-        }
-        if waiting.cut.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Some(Err("the app behind is gone, and its time over".into())));
-        }
-        ready!(waiting.timer.as_mut().poll(cx));
-        Poll::Ready(Some(Err("the app behind stopped in the middle of its answer".into())))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

@@ -38,7 +38,7 @@ pub(super) struct Sides {
 }
 
 /// Passes bytes to the end.
-pub(super) async fn run(sides: Sides, tunnel: Tunnel, in_flight: InFlight, held: Option<Held>) {
+pub(super) async fn run(sides: Sides, tunnel: Tunnel, in_flight: Option<InFlight>, held: Option<Held>) {
     let Sides { client, app, idle, certificate } = sides;
     let passing = async {
         let (client, app) = tokio::try_join!(client, app).map_err(io::Error::other)?;
@@ -61,13 +61,21 @@ pub(super) async fn run(sides: Sides, tunnel: Tunnel, in_flight: InFlight, held:
     let ended = tokio::select! {
         ended = passing => ended,
         () = tunnel.cut() => Ok(()),
-        () = in_flight.cut() => Err(io::Error::other("the target is gone, and its time over")),
+        () = gone(in_flight.as_ref()) => Err(io::Error::other("the target is gone, and its time over")),
         () = distrusted(certificate) => Err(io::Error::other("the client's certificate is no longer trusted")),
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a tunnel ended");
     }
     drop((tunnel, in_flight, held));
+}
+
+/// Resolves once the target is gone, and its time over.
+async fn gone(in_flight: Option<&InFlight>) {
+    match in_flight {
+        Some(in_flight) => in_flight.cut().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Resolves once a client's certificate would let it in no more.

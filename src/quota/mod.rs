@@ -268,11 +268,11 @@ mod tests {
     #[test]
     fn a_crowd_is_bounded() {
         let quota = quota(|config| config.requests = NonZeroU32::new(1));
-        for at in 0..(MOST as u32 + 4 * TIDY_EVERY as u32) {
+        for at in 0..70_000_u32 {
             let _ = quota.admit(Some(&from(&std::net::Ipv4Addr::from(at).to_string())), None);
         }
         let clients = quota.rate.as_ref().expect("a rate").len();
-        assert!(clients <= MOST + SHARED as usize + 2 * TIDY_EVERY as usize, "{clients}");
+        assert!((MOST..MOST + 6200).contains(&clients), "{clients}");
         assert!(quota.crowded.load(Ordering::Relaxed));
     }
 }

@@ -24,7 +24,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{
     Handler,
-    drain::{Open, Stop, reached},
+    drain::{Open, Stop},
     guard::{Guard, Verdicts},
     linger::Linger,
     proxied,
@@ -41,8 +41,6 @@ use crate::{
 
 /// hyper's buffer for one HTTP/1 connection, bytes each way; a head's own limit is below it.
 const HTTP1_BUFFER: usize = 128 << 10;
-/// Header fields of one request.
-const HTTP1_FIELDS: usize = 128;
 /// Requests at once on one HTTP/2 connection.
 const HTTP2_STREAMS: u32 = 100;
 /// What a peer may send ahead on one stream, in bytes: bounds the speed of an
@@ -61,6 +59,8 @@ const HTTP2_PENDING_RESETS: usize = 32;
 const HTTP2_ERROR_RESETS: usize = 256;
 /// Pings, so that a dead peer is found out; and how long one may go unanswered.
 const HTTP2_PING: Duration = Duration::from_secs(20);
+/// How long a server that stops waits for the first request of a connection that has just come.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
 /// How long what a peer still sends is thrown away after our end.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -102,9 +102,9 @@ pub(super) async fn run<S: Handler>(arrival: Arrival, tls: Arc<ServerConfig>, se
     let clients = clients.map(|clients| (clients.epoch(), clients));
     let stream = {
         let _state = In::new(&shared.metrics, "handshake");
-        // Nobody has asked for anything yet: a server that stops has nothing to finish here.
+        // Who came before the word to stop is served: whatever sends clients here may not know yet.
         tokio::select! {
-            () = reached(&mut stop, Stop::Drain) => return,
+            () = stopped(&mut stop, Stop::Cut) => return,
             stream = handshake(socket, balanced, tls, &shared) => stream,
         }
     };
@@ -144,8 +144,13 @@ pub(super) async fn run<S: Handler>(arrival: Arrival, tls: Arc<ServerConfig>, se
         () = connection.no_tunnel() => {}
         () = stopped(&mut stop, Stop::Cut) => connection.cut_tunnels(),
     }
-    if let End::Cut(Due::Stalled) = end {
-        shared.metrics.connections_refused.with_label_values(&["send_stall"]).inc();
+    let refused = match end {
+        End::Cut(Due::Stalled) => Some("send_stall"),
+        End::Cut(Due::TakenBack) => Some("taken_back"),
+        _ => None,
+    };
+    if let Some(reason) = refused {
+        shared.metrics.connections_refused.with_label_values(&[reason]).inc();
     }
     match end {
         End::Served(Err(error)) => tracing::debug!(%peer, %error, "connection ended"),
@@ -211,12 +216,17 @@ async fn drive(
     stop: &mut watch::Receiver<Stop>,
 ) -> End {
     let mut clock = Clock::new();
+    let mut first: Option<Pin<Box<Sleep>>> = None;
     let mut draining = false;
     let mut asked = false;
     loop {
+        let waits = first.is_some();
         let turn = poll_fn(|cx| {
             if let Poll::Ready(end) = served.poll_served(cx) {
                 return Poll::Ready(Turn::Ended(end));
+            }
+            if waits && pulse.was_asked() {
+                return Poll::Ready(Turn::Asked);
             }
             pulse.register(cx.waker());
             clock.poll(cx, pulse).map(Turn::Due)
@@ -229,10 +239,17 @@ async fn drive(
                     return End::Stopped;
                 }
                 draining = true;
+                if !pulse.was_asked() {
+                    // It has only just come, perhaps: its first request is answered.
+                    first = Some(Box::pin(tokio::time::sleep(FIRST_REQUEST)));
+                    continue;
+                }
             }
+            () = asked_or(&mut first), if first.is_some() => first = None,
             () = connection.close_asked(), if !asked => asked = true,
             turn = turn => match turn {
                 Turn::Ended(end) => return End::Served(end),
+                Turn::Asked => first = None,
                 Turn::Due(Due::Idle) => {}
                 Turn::Due(due) => return End::Cut(due),
             },
@@ -242,13 +259,22 @@ async fn drive(
     }
 }
 
+/// Sleeps as long as there is to be waited for a first request.
+async fn asked_or(first: &mut Option<Pin<Box<Sleep>>>) {
+    if let Some(first) = first {
+        first.as_mut().await;
+    }
+}
+
 enum Turn {
     Ended(hyper::Result<()>),
+    /// The first request has come.
+    Asked,
     Due(Due),
 }
 
 /// As [`reached`], but a server that is gone has also come to [`Stop::Cut`].
-async fn stopped(stop: &mut watch::Receiver<Stop>, stage: Stop) {
+pub(super) async fn stopped(stop: &mut watch::Receiver<Stop>, stage: Stop) {
     let _ = stop.wait_for(|now| *now >= stage).await.map(drop);
 }
 
@@ -353,7 +379,6 @@ fn http1_builder(limits: &Limits) -> http1::Builder {
         // The guard has a word for what is longer, and hyper has none.
         .max_header_size(limits.header_bytes)
         .max_buf_size(HTTP1_BUFFER.max(limits.header_bytes))
-        .max_headers(HTTP1_FIELDS)
         .half_close(false)
         .pipeline_flush(false)
         .keep_alive(true);

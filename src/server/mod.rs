@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use self::{
-    connection::{Arrival, Shared},
+    connection::{Arrival, Shared, stopped},
     drain::{Tracker, reached},
     proxied::Balancers,
 };
@@ -160,8 +160,10 @@ impl Server {
         drop(service);
 
         reached(&mut stop, Stop::Drain).await;
-        accepting.shutdown().await;
         ours.send_replace(Stop::Drain);
+        // Each takes what has come already, and closes its door.
+        let _ = tokio::time::timeout(LET_GO, async { while accepting.join_next().await.is_some() {} }).await;
+        accepting.shutdown().await;
         tracing::info!(open = tracker.count(), "draining");
         let early = tokio::select! {
             () = tracker.none() => true,
@@ -200,7 +202,8 @@ impl std::error::Error for BindError {
     }
 }
 
-/// One socket's accept loop. Ends only by being dropped.
+/// One socket's accept loop. Ends by being dropped, or once a server that stops has taken what
+/// had come by then.
 struct Acceptor {
     listener: TcpListener,
     front: Front,
@@ -213,8 +216,14 @@ impl Acceptor {
     async fn run<S: Handler>(self, service: S) {
         let mut quiet = Quiet::default();
         let mut pause = FIRST_PAUSE;
+        let mut stop = self.shared.stop.clone();
         loop {
-            let (socket, peer) = match self.listener.accept().await {
+            let accepted = tokio::select! {
+                biased;
+                accepted = self.listener.accept() => accepted,
+                () = stopped(&mut stop, Stop::Drain) => return,
+            };
+            let (socket, peer) = match accepted {
                 Ok(accepted) => accepted,
                 // The peer was gone before we came.
                 Err(error) if of_the_peer(&error) => continue,

@@ -9,7 +9,7 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -19,6 +19,9 @@ use tokio::time::Instant;
 
 use crate::config::Limits;
 
+/// Requests that a peer may take back before they are answered, beyond those it lets be
+/// answered: whoever opens streams to reset them has apps work for nothing (CVE-2023-44487).
+const TAKEN_BACK: u32 = 200;
 /// How long a peer may take to let a connection go that was asked to end.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -40,6 +43,8 @@ pub(super) enum Due {
     Stalled,
     /// Cut it: it was asked to end and didn't.
     Overstayed,
+    /// Cut it: it takes back what it asks for.
+    TakenBack,
 }
 
 /// One connection's state, shared by its socket, its requests and its task.
@@ -76,6 +81,10 @@ struct Now {
     unblocked: Instant,
     /// When the streams are looked at next.
     look: Instant,
+    /// What is left of [`TAKEN_BACK`]; `None` when there is nothing.
+    patience: Option<u32>,
+    /// Whether there was any request.
+    asked: bool,
 }
 
 /// Milliseconds since the connection's origin at which a piece of the answer was
@@ -88,6 +97,7 @@ struct Answer(AtomicU64);
 pub(super) struct Ticket {
     pulse: Arc<Pulse>,
     answer: Arc<Answer>,
+    answered: AtomicBool,
 }
 
 impl Pulse {
@@ -110,6 +120,8 @@ impl Pulse {
                 blocked: false,
                 unblocked: now,
                 look,
+                patience: Some(TAKEN_BACK),
+                asked: false,
             }),
         })
     }
@@ -120,8 +132,14 @@ impl Pulse {
         let mut now = self.lock();
         now.head = None;
         now.ahead = false;
+        now.asked = true;
         now.requests.push(answer.clone());
-        Ticket { pulse: self.clone(), answer }
+        Ticket { pulse: self.clone(), answer, answered: AtomicBool::new(false) }
+    }
+
+    /// Whether there was any request.
+    pub(super) fn was_asked(&self) -> bool {
+        self.lock().asked
     }
 
     /// Bytes came from the peer.
@@ -171,6 +189,9 @@ impl Pulse {
     /// others keep the time: the request's own limits, or the socket's.
     pub(super) fn due(&self, at: Instant) -> Option<(Instant, Due)> {
         let mut now = self.lock();
+        if now.patience.is_none() {
+            return Some((at, Due::TakenBack));
+        }
         if !now.requests.is_empty() {
             return match self.protocol {
                 Protocol::Http1 => None,
@@ -223,6 +244,11 @@ impl Ticket {
         self.pulse.protocol == Protocol::Http2
     }
 
+    /// The answer's head is there.
+    pub(super) fn answered(&self) {
+        self.answered.store(true, Ordering::Relaxed);
+    }
+
     /// A piece of the answer was handed over: the next one is asked for when the peer has room.
     pub(super) fn handed_over(&self) {
         if self.pulse.protocol == Protocol::Http2 {
@@ -241,6 +267,13 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         let mut now = self.pulse.lock();
         now.requests.retain(|other| !Arc::ptr_eq(other, &self.answer));
+        if self.is_http2() {
+            now.patience = if self.answered.load(Ordering::Relaxed) {
+                now.patience.map(|left| (left + 1).min(TAKEN_BACK))
+            } else {
+                now.patience.and_then(|left| left.checked_sub(1))
+            };
+        }
         if now.requests.is_empty() {
             now.quiet = Instant::now();
             if std::mem::take(&mut now.ahead) {
@@ -313,6 +346,20 @@ mod tests {
         assert_eq!(due_in(&pulse), None);
         pulse.wrote(false);
         assert_eq!(due_in(&pulse), Some((60, Due::Idle)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_back_more_than_is_answered_is_cut() {
+        let pulse = Pulse::new(Protocol::Http2, &limits());
+        for _ in 0..1000 {
+            pulse.begin().answered();
+            drop(pulse.begin());
+        }
+        for _ in 0..TAKEN_BACK {
+            assert!(!matches!(due_in(&pulse), Some((_, Due::TakenBack))));
+            drop(pulse.begin());
+        }
+        assert_eq!(due_in(&pulse), Some((0, Due::TakenBack)));
     }
 
     #[tokio::test(start_paused = true)]

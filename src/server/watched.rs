@@ -156,7 +156,11 @@ impl<S: Handler> hyper::service::Service<Request<Incoming>> for Door<S> {
         request.extensions_mut().insert(self.connection.clone());
         self.verdicts.tell(&mut request, &self.connection);
         let answer = self.service.clone().oneshot(request);
-        Box::pin(async move { Ok(answer.await?.map(|body| Counted { body, ticket, rest: Bytes::new() })) })
+        Box::pin(async move {
+            let answer = answer.await?;
+            ticket.answered();
+            Ok(answer.map(|body| Counted { body, ticket, rest: Bytes::new() }))
+        })
     }
 }
 

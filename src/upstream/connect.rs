@@ -1,87 +1,73 @@
 //! Connections to targets: plain or TLS, verified by default.
 
-use std::{collections::HashMap, error::Error, fs, sync::Arc, time::Duration};
+use std::{fs, sync::Arc, time::Duration};
 
-use arc_swap::ArcSwap;
-use http::{Uri, uri::Authority};
-use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder, ResolveServerName};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
-};
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
-use super::sent::Lent;
+use super::{link::Link, target::Target};
 use crate::config::{self, Protocol};
 
-/// How long a connection without a request is kept.
-const KEPT: Duration = Duration::from_secs(60);
-/// How many of those to one target.
-const MOST_KEPT: usize = 256;
-/// What a target may have sent of a head, and of a body that nobody has read; bytes.
-const HTTP1_BUFFER: usize = 128 << 10;
-const HTTP2_STREAM: u32 = 256 << 10;
-const HTTP2_CONNECTION: u32 = 16 << 20;
-const HTTP2_HEAD: u32 = 64 << 10;
-/// Pings, so that a dead target is found out.
-const PING: Duration = Duration::from_secs(20);
+/// When the system asks whether a quiet target is still there.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// The configured name behind an address that a name was looked up to.
-pub(super) type Names = ArcSwap<HashMap<String, String>>;
-
-/// Asks for the configured name, whatever address a connection goes to.
-struct ByName(Arc<Names>);
-
-impl ResolveServerName for ByName {
-    fn resolve(&self, uri: &Uri) -> Result<ServerName<'static>, Box<dyn Error + Send + Sync>> {
-        let names = self.0.load();
-        let authority = uri.authority().map(Authority::as_str).unwrap_or_default();
-        let host = match names.get(authority) {
-            Some(name) => name.as_str(),
-            None => uri.host().unwrap_or_default(),
-        };
-        Ok(ServerName::try_from(host.trim_matches(['[', ']']).to_owned())?)
-    }
+/// Makes connections to the targets of one upstream.
+pub(super) struct Connector {
+    pub(super) protocol: Protocol,
+    pub(super) idle: Duration,
+    tls: TlsConnector,
+    /// The name that is asked for, whatever a target's own is.
+    server_name: Option<ServerName<'static>>,
+    timeout: Duration,
 }
 
-pub(super) fn client(
-    config: &config::Upstream,
-    names: Arc<Names>,
-) -> Result<Client<HttpsConnector<HttpConnector>, Lent>, String> {
-    let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
-    tcp.set_nodelay(true);
-    tcp.set_connect_timeout(Some(config.connect_timeout));
-    tcp.set_keepalive(Some(KEPT));
-    let tls = HttpsConnectorBuilder::new().with_tls_config(tls(&config.tls)?).https_or_http();
-    let tls = match &config.tls.server_name {
-        Some(name) => {
-            let name = ServerName::try_from(name.clone()).map_err(|_| format!("`server_name`: {name} is no name"))?;
-            tls.with_server_name_resolver(FixedServerNameResolver::new(name))
+impl Connector {
+    pub(super) fn new(config: &config::Upstream) -> Result<Self, String> {
+        let mut tls = tls(&config.tls)?;
+        if config.protocol == Protocol::Http2 {
+            tls.alpn_protocols = vec![b"h2".to_vec()];
         }
-        None => tls.with_server_name_resolver(ByName(names)),
-    };
-    let connector = match config.protocol {
-        Protocol::Http1 => tls.enable_http1().wrap_connector(tcp),
-        Protocol::Http2 => tls.enable_http2().wrap_connector(tcp),
-    };
-    let mut builder = Client::builder(TokioExecutor::new());
-    builder
-        .timer(TokioTimer::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(KEPT)
-        .pool_max_idle_per_host(MOST_KEPT)
-        .http1_max_buf_size(HTTP1_BUFFER)
-        .http2_only(config.protocol == Protocol::Http2)
-        .http2_initial_stream_window_size(HTTP2_STREAM)
-        .http2_initial_connection_window_size(HTTP2_CONNECTION)
-        .http2_max_header_list_size(HTTP2_HEAD)
-        .http2_keep_alive_interval(PING)
-        .http2_keep_alive_timeout(PING)
-        // The client's own Host goes on.
-        .set_host(false);
-    Ok(builder.build(connector))
+        let name =
+            |name: &String| ServerName::try_from(name.clone()).map_err(|_| format!("`server_name`: {name} is no name"));
+        Ok(Self {
+            protocol: config.protocol,
+            idle: config.idle_timeout,
+            tls: Arc::new(tls).into(),
+            server_name: config.tls.server_name.as_ref().map(name).transpose()?,
+            timeout: config.connect_timeout,
+        })
+    }
+
+    /// A new connection, handshake and all, within its time.
+    pub(super) async fn connect(&self, target: &Target) -> Result<Link, String> {
+        let connecting = self.within_its_time(target);
+        let connected = tokio::time::timeout(self.timeout, connecting).await;
+        connected.unwrap_or_else(|_| Err("no connection in time".into()))
+    }
+
+    async fn within_its_time(&self, target: &Target) -> Result<Link, String> {
+        let place = target.place();
+        let socket = TcpStream::connect(&*place.authority).await.map_err(|error| format!("can't connect: {error}"))?;
+        socket.set_nodelay(true).map_err(|error| error.to_string())?;
+        let keepalive = TcpKeepalive::new().with_time(KEEPALIVE);
+        SockRef::from(&socket).set_tcp_keepalive(&keepalive).map_err(|error| error.to_string())?;
+        if !place.https {
+            return Ok(Link::plain(socket));
+        }
+        let name = match &self.server_name {
+            Some(name) => name.clone(),
+            None => target.server_name()?,
+        };
+        let stream = self.tls.connect(name, socket).await.map_err(|error| format!("TLS: {error}"))?;
+        let spoken = stream.get_ref().1.alpn_protocol();
+        if self.protocol == Protocol::Http2 && spoken != Some(b"h2") {
+            return Err("the target doesn't speak HTTP/2 over TLS".into());
+        }
+        Ok(Link::tls(stream))
+    }
 }
 
 fn tls(config: &config::UpstreamTls) -> Result<ClientConfig, String> {

@@ -7,7 +7,7 @@ use http_body_util::BodyExt as _;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::{
-    Upstream,
+    InFlight, Upstream,
     sent::{Activity, Lender},
     target::Target,
 };
@@ -67,13 +67,14 @@ async fn look_after(upstream: Arc<Upstream>, target: Arc<Target>, health: Health
     }
 }
 
-async fn check(upstream: &Upstream, target: &Target, health: &Health) -> Result<(), String> {
+async fn check(upstream: &Upstream, target: &Arc<Target>, health: &Health) -> Result<(), String> {
     let request =
         Request::get(&health.path).header("host", target.place().of.as_str()).header("user-agent", "sealward");
     let (head, body) = request.body(http_body_util::Empty::new()).map_err(|error| error.to_string())?.into_parts();
-    let lender = Lender::new(body);
-    let request = upstream.request(&head, target, lender.lend(&Activity::new()));
-    let answer = upstream.client.request(request).await.map_err(|error| crate::fault::chain(&error))?;
+    let (lender, activity) = (Lender::new(body), Activity::new());
+    let in_flight = InFlight::new(Arc::clone(target), upstream.checks.clone());
+    let answer = upstream.exchange(&head, target, &lender, &activity, in_flight).await;
+    let answer = answer.map_err(|failure| failure.to_string())?;
     let status = answer.status().as_u16();
     // Read to its end, so that the connection goes back to the pool.
     let _ = http_body_util::Limited::new(answer.into_body(), READ).collect().await;

@@ -1,34 +1,42 @@
 //! Sends requests to the apps behind, to whichever of an upstream's targets is best.
 //!
-//! One client for each upstream: its pool keeps connections to every target. A request goes
+//! Each target has a pool of connections. A request goes
 //! to another target where the first couldn't be reached, since nothing of it has left.
 
 use std::{
-    collections::HashMap,
     fmt,
+    future::{Future, poll_fn},
     net::SocketAddr,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, request::Parts, uri};
 use http_body::Body;
-use hyper::body::Incoming;
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::{Client, connect::HttpConnector};
+use hyper::{
+    body::Incoming,
+    client::conn::{TrySendError, http2},
+};
 use prometheus::IntGauge;
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::watch,
+    time::{Instant, Sleep},
+};
 
+pub use self::{coming::Coming, sticky::Cookies, target::InFlight};
 use self::{
+    connect::Connector,
+    pool::{One, Taken, Wants},
     sent::{Activity, Lent},
     target::{Place, Target},
 };
-pub use self::{sticky::Cookies, target::InFlight};
 use crate::{
     config::{self, Choice, Protocol},
     fault::chain,
@@ -36,8 +44,11 @@ use crate::{
 };
 
 mod choice;
+mod coming;
 mod connect;
 mod health;
+mod link;
+mod pool;
 mod resolve;
 mod sent;
 mod sticky;
@@ -51,6 +62,9 @@ const RETRY_COST: i64 = 10;
 const REQUEST_EARNS: i64 = 2;
 const MOST_SAVED: i64 = 200;
 
+/// How often connections that wait are looked at.
+const TIDY: Duration = Duration::from_secs(10);
+
 /// One upstream at work.
 pub struct Upstream {
     name: String,
@@ -60,10 +74,8 @@ pub struct Upstream {
     targets: ArcSwap<Vec<Arc<Target>>>,
     /// Moves when they change.
     changed: watch::Sender<()>,
-    names: Arc<connect::Names>,
     choice: Choice,
-    version: Version,
-    client: Client<HttpsConnector<HttpConnector>, Lent>,
+    connector: Connector,
     idle: Duration,
     resolve: Duration,
     slow_start: Duration,
@@ -73,15 +85,17 @@ pub struct Upstream {
     turn: choice::Turn,
     saved: AtomicI64,
     in_flight: IntGauge,
+    /// Counts checks, which are nobody's requests.
+    checks: IntGauge,
     metrics: Metrics,
 }
 
 /// An answer's head, with what counts it until its body ends.
 pub struct Answer {
     /// The answer.
-    pub response: Response<Incoming>,
-    /// Until it is dropped the request counts as under way.
-    pub in_flight: InFlight,
+    pub response: Response<Coming>,
+    /// The target that gives it, as its address.
+    pub target: String,
     /// What leads the client to the same target again.
     pub cookie: Option<HeaderValue>,
 }
@@ -106,20 +120,14 @@ impl Upstream {
     /// # Errors
     /// What of its TLS can't be read.
     pub fn new(config: &config::Upstream, before: Option<&Self>, metrics: Metrics) -> Result<Arc<Self>, String> {
-        let version = match config.protocol {
-            Protocol::Http1 => Version::HTTP_11,
-            Protocol::Http2 => Version::HTTP_2,
-        };
-        let names = Arc::new(connect::Names::default());
+        let checks = IntGauge::new("checks", "checks").map_err(|error| error.to_string())?;
         let upstream = Self {
             name: config.name.clone(),
             configured: config.targets.clone(),
             targets: ArcSwap::from_pointee(before.map_or_else(Vec::new, |before| before.targets.load().to_vec())),
             changed: watch::Sender::new(()),
-            client: connect::client(config, Arc::clone(&names))?,
-            names,
+            connector: Connector::new(config)?,
             choice: config.choice,
-            version,
             idle: config.idle_timeout,
             resolve: config.resolve,
             slow_start: config.slow_start,
@@ -129,6 +137,7 @@ impl Upstream {
             turn: choice::Turn::default(),
             saved: AtomicI64::new(MOST_SAVED / 2),
             in_flight: metrics.upstream_in_flight.with_label_values(&[&config.name]),
+            checks,
             metrics,
         };
         let places = upstream.configured.iter().flat_map(|target| {
@@ -152,11 +161,7 @@ impl Upstream {
     fn put(&self, places: Vec<(Place, u32)>, others: bool) -> Vec<Arc<Target>> {
         let old = self.targets.load_full();
         let mut new: Vec<Arc<Target>> = Vec::with_capacity(places.len());
-        let mut names = HashMap::new();
         for (place, weight) in places {
-            if let Ok(authority) = place.of.parse::<http::uri::Authority>() {
-                names.insert(place.authority.clone(), authority.host().to_owned());
-            }
             let target =
                 |before: Option<&Arc<Target>>| Target::new(place.clone(), weight, before.map(|b| &**b), others);
             let fresh = target(None);
@@ -172,7 +177,6 @@ impl Upstream {
             new.push(target);
         }
         let gone = old.iter().filter(|old| !new.iter().any(|new| new.name() == old.name())).cloned().collect();
-        self.names.store(Arc::new(names));
         self.targets.store(Arc::new(new));
         self.changed.send_replace(());
         gone
@@ -228,7 +232,13 @@ impl Upstream {
 
     /// Looks after its targets; never ends by itself.
     pub async fn watch(self: Arc<Self>) {
-        tokio::join!(health::watch(&self), resolve::watch(&self));
+        let tidying = async {
+            loop {
+                tokio::time::sleep(TIDY).await;
+                self.targets.load().iter().for_each(|target| target.pool.tidy());
+            }
+        };
+        tokio::join!(health::watch(&self), resolve::watch(&self), tidying);
     }
 
     /// Sends a request whose head has the path and headers that the target is to see.
@@ -250,14 +260,13 @@ impl Upstream {
             };
             let in_flight = InFlight::new(Arc::clone(&target), self.in_flight.clone());
             let activity = Activity::new();
-            let request = self.request(&head, &target, lender.lend(&activity));
-            let failure = match self.within_idle(request, &activity, &in_flight).await {
+            let failure = match self.exchange(&head, &target, &lender, &activity, in_flight).await {
                 Ok(response) => {
                     target.answered();
                     let status = response.status().as_u16().to_string();
                     self.metrics.upstream_requests.with_label_values(&[&self.name, &status]).inc();
                     let cookie = self.sticky.as_ref().and_then(|cookies| cookies.set(target.name()));
-                    return Ok(Answer { response, in_flight, cookie });
+                    return Ok(Answer { response, target: target.place().authority.clone(), cookie });
                 }
                 Err(failure) => failure,
             };
@@ -313,45 +322,131 @@ impl Upstream {
         self.turn.pick(self.choice, &fit).cloned()
     }
 
+    /// One request to one target, and its answer's head.
+    async fn exchange(
+        &self,
+        head: &Parts,
+        target: &Arc<Target>,
+        lender: &sent::Lender,
+        activity: &Arc<Activity>,
+        in_flight: InFlight,
+    ) -> Result<Response<Coming>, Failure> {
+        let upgrade = head.headers.contains_key(header::UPGRADE);
+        let mut unsent = None;
+        loop {
+            let again = unsent.is_some();
+            let wants = match again {
+                _ if upgrade => Wants::Switching,
+                true => Wants::Fresh,
+                false => Wants::Any,
+            };
+            let taken = target.pool.take(target, &self.connector, wants).await.map_err(Failure::Unreachable)?;
+            let request = match unsent.take() {
+                Some(request) => request,
+                None => self.request(head, target, lender.lend(activity)),
+            };
+            let (response, one) = match taken {
+                Taken::One(mut one) => (self.on_one(&mut one, request, activity).await, Some(one)),
+                Taken::Shared(mut sender) => (self.on_shared(&mut sender, target, request, activity).await, None),
+            };
+            match response {
+                Ok(response) => {
+                    let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+                    let coming = |body| Coming::new(body, one, self.idle, Arc::clone(target), in_flight, switching);
+                    return Ok(response.map(coming));
+                }
+                // The target has ended it while it waited, and nothing has left.
+                Err(Broke { request: Some(request), .. }) if !again => unsent = Some(request),
+                Err(broke) => return Err(broke.failure),
+            }
+        }
+    }
+
+    /// A request on a connection of its own, which is driven here.
+    async fn on_one(
+        &self,
+        one: &mut One,
+        request: Request<Lent>,
+        activity: &Arc<Activity>,
+    ) -> Result<Response<Incoming>, Broke> {
+        activity.now();
+        let mut answer = std::pin::pin!(one.sender.try_send_request(request));
+        let answer = poll_fn(|cx| {
+            one.drive(cx);
+            if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
+                return Poll::Ready(answer.map_err(|error| broke(error, activity)));
+            }
+            self.poll_clock(one.timer.as_mut(), one.cut.as_mut(), activity, cx).map(Err)
+        });
+        answer.await
+    }
+
+    /// A request on a connection that others share.
+    async fn on_shared(
+        &self,
+        sender: &mut http2::SendRequest<Lent>,
+        target: &Target,
+        request: Request<Lent>,
+        activity: &Arc<Activity>,
+    ) -> Result<Response<Incoming>, Broke> {
+        activity.now();
+        let mut answer = std::pin::pin!(sender.try_send_request(request));
+        let mut timer = std::pin::pin!(tokio::time::sleep(self.idle));
+        let mut cut = std::pin::pin!(target.cut_asked());
+        let answer = poll_fn(|cx| {
+            if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
+                return Poll::Ready(answer.map_err(|error| broke(error, activity)));
+            }
+            self.poll_clock(timer.as_mut(), cut.as_mut(), activity, cx).map(Err)
+        });
+        answer.await
+    }
+
+    /// Why an answer is waited for no longer.
+    fn poll_clock(
+        &self,
+        mut timer: Pin<&mut Sleep>,
+        cut: Pin<&mut (impl Future<Output = ()> + ?Sized)>,
+        activity: &Activity,
+        cx: &mut Context<'_>,
+    ) -> Poll<Broke> {
+        if cut.poll(cx).is_ready() {
+            let failure = Failure::Broken("the target is gone, and its time over".into());
+            return Poll::Ready(Broke { failure, request: None });
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            let due = activity.last() + self.idle;
+            if due <= Instant::now() {
+                return Poll::Ready(Broke { failure: Failure::Idle(self.idle), request: None });
+            }
+            timer.as_mut().reset(due);
+        }
+        Poll::Pending
+    }
+
+    /// The request as the target is to see it.
     fn request(&self, head: &Parts, target: &Target, body: Lent) -> Request<Lent> {
         let mut request = Request::new(body);
         *request.method_mut() = head.method.clone();
-        let mut uri = Uri::builder().scheme(target.scheme()).authority(target.authority());
-        uri = uri.path_and_query(head.uri.path_and_query().map_or("/", |path| path.as_str()));
+        let mut headers = head.headers.clone();
+        // HTTP/1.0 may do without, and what goes on is 1.1 (RFC 9112, section 3.2).
+        let host = headers.get(header::HOST).cloned();
+        let host = host.or_else(|| HeaderValue::from_str(&target.place().of).ok());
+        let mut uri = uri::Parts::default();
+        uri.path_and_query = head.uri.path_and_query().cloned();
+        if self.connector.protocol == Protocol::Http2 {
+            // There the host has a place of its own (RFC 9113, section 8.3.1).
+            headers.remove(header::HOST);
+            uri.authority = host.and_then(|host| uri::Authority::try_from(host.as_bytes()).ok());
+            uri.scheme = Some(if target.place().https { uri::Scheme::HTTPS } else { uri::Scheme::HTTP });
+            *request.version_mut() = Version::HTTP_2;
+        } else if let Some(host) = host {
+            headers.insert(header::HOST, host);
+        }
         // Each part was parsed before.
-        *request.uri_mut() = uri.build().unwrap_or_default();
-        *request.version_mut() = self.version;
-        *request.headers_mut() = head.headers.clone();
-        if !head.headers.contains_key(header::HOST)
-            && let Ok(host) = HeaderValue::from_str(&target.place().of)
-        {
-            // HTTP/1.0 may do without, and what goes on is 1.1 (RFC 9112, section 3.2).
-            request.headers_mut().insert(header::HOST, host);
-        }
+        *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
+        *request.headers_mut() = headers;
         request
-    }
-
-    async fn within_idle(
-        &self,
-        request: Request<Lent>,
-        activity: &Arc<Activity>,
-        in_flight: &InFlight,
-    ) -> Result<Response<Incoming>, Failure> {
-        let sending = self.client.request(request);
-        let cut = in_flight.cut();
-        tokio::pin!(sending, cut);
-        loop {
-            let due = activity.last() + self.idle;
-            tokio::select! {
-                answer = &mut sending => return answer.map_err(|error| failure(error, activity)),
-                () = &mut cut => return Err(Failure::Broken("the target is gone, and its time over".into())),
-                () = tokio::time::sleep_until(due) => {
-                    if activity.last() + self.idle <= Instant::now() {
-                        return Err(Failure::Idle(self.idle));
-                    }
-                }
-            }
-        }
     }
 
     fn may_retry(&self) -> bool {
@@ -363,14 +458,28 @@ impl Upstream {
     }
 }
 
-fn failure(error: hyper_util::client::legacy::Error, activity: &Activity) -> Failure {
-    let words = chain(&error);
-    if activity.client_failed() {
-        Failure::Client(Box::new(error))
-    } else if error.is_connect() {
-        Failure::Unreachable(words)
-    } else {
-        Failure::Broken(words)
+/// A request that came to nothing on a connection.
+struct Broke {
+    failure: Failure,
+    /// There if nothing of it has left.
+    request: Option<Request<Lent>>,
+}
+
+fn broke(mut error: TrySendError<Request<Lent>>, activity: &Activity) -> Broke {
+    let request = error.take_message();
+    let error = error.into_error();
+    let failure =
+        if activity.client_failed() { Failure::Client(Box::new(error)) } else { Failure::Broken(chain(&error)) };
+    Broke { failure, request }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(words) | Self::Broken(words) => f.write_str(words),
+            Self::Client(error) => error.fmt(f),
+            Self::Idle(idle) => write!(f, "nothing went or came for {} s", idle.as_secs()),
+        }
     }
 }
 

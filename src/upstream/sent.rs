@@ -82,7 +82,7 @@ impl Activity {
         self.client_failed.load(Ordering::Relaxed)
     }
 
-    fn now(&self) {
+    pub(super) fn now(&self) {
         let since = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.milliseconds.store(since, Ordering::Relaxed);
     }

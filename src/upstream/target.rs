@@ -8,9 +8,11 @@ use std::{
     time::Duration,
 };
 
-use http::uri::{Authority, Scheme};
 use prometheus::IntGauge;
+use rustls_pki_types::ServerName;
 use tokio::{sync::watch, time::Instant};
+
+use super::pool::Pool;
 
 /// Failures in a row after which a target is left out.
 const IN_A_ROW: u32 = 3;
@@ -31,14 +33,13 @@ pub(super) struct Place {
 }
 
 /// One target of an upstream.
-#[derive(Debug)]
 pub(super) struct Target {
     place: Place,
-    scheme: Scheme,
-    authority: Authority,
     name: String,
     weight: u32,
     state: Arc<State>,
+    /// The connections to it.
+    pub(super) pool: Pool,
 }
 
 /// How a target fares; outlives a change of its weight.
@@ -65,24 +66,21 @@ impl Target {
     /// A target at `place`; `before` is who was there, if anybody; `new` says that it comes
     /// among others that are at work.
     pub(super) fn new(place: Place, weight: u32, before: Option<&Self>, new: bool) -> Self {
-        let scheme = if place.https { Scheme::HTTPS } else { Scheme::HTTP };
+        let scheme = if place.https { "https" } else { "http" };
         let name = format!("{scheme}://{}", place.authority);
-        // The configuration has parsed it.
-        let authority = place.authority.parse().unwrap_or_else(|_| Authority::from_static("localhost"));
         let state = before.map_or_else(|| Arc::new(State::new(new)), |before| Arc::clone(&before.state));
-        Self { place, scheme, authority, name, weight, state }
+        Self { place, name, weight, state, pool: Pool::default() }
     }
 
     pub(super) fn place(&self) -> &Place {
         &self.place
     }
 
-    pub(super) fn scheme(&self) -> Scheme {
-        self.scheme.clone()
-    }
-
-    pub(super) fn authority(&self) -> Authority {
-        self.authority.clone()
+    /// The name that its certificate is for.
+    pub(super) fn server_name(&self) -> Result<ServerName<'static>, String> {
+        let host = self.place.of.rsplit_once(':').map_or(self.place.of.as_str(), |(host, _)| host);
+        let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned());
+        name.map_err(|_| format!("{host} is no name that a certificate could be for"))
     }
 
     /// A metric's label: a configured address, or one of a configured name.
@@ -162,6 +160,17 @@ impl Target {
         self.state.cut.send_replace(true);
     }
 
+    /// Resolves when the target has been taken away, and the time for what it had to do is over.
+    pub(super) fn cut_asked(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut cut = self.state.cut.subscribe();
+        async move {
+            if cut.wait_for(|cut| *cut).await.is_err() {
+                // Nobody is left who could say so.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     fn fate(&self) -> std::sync::MutexGuard<'_, Fate> {
         self.state.fate.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -180,7 +189,6 @@ impl State {
 }
 
 /// One request of a target, under way until it is dropped.
-#[derive(Debug)]
 pub struct InFlight {
     target: Arc<Target>,
     gauge: IntGauge,
@@ -194,19 +202,13 @@ impl InFlight {
     }
 
     /// Resolves when the target has been taken away, and the time for what it had to do is over.
-    pub fn cut(&self) -> impl Future<Output = ()> + Send + 'static {
-        let mut cut = self.target.state.cut.subscribe();
-        async move {
-            if cut.wait_for(|cut| *cut).await.is_err() {
-                // Nobody is left who could say so.
-                std::future::pending::<()>().await;
-            }
-        }
+    pub fn cut(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.target.cut_asked()
     }
 
     /// What logs call the target: its address.
     pub fn target(&self) -> &str {
-        self.target.authority.as_str()
+        &self.target.place.authority
     }
 }
 

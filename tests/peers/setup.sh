@@ -3,7 +3,7 @@
 #
 #   esdk      the official AWS Encryption SDK for Python, major version 4, and h2
 #   esdk-cli  the official command line, which stands on SDK 3.x
-#   apps      a WebSocket server and client, and gRPC's own
+#   apps      a WebSocket server and client, gRPC's own, and HTTP/2 frame by frame
 #   aws       stand-ins for KMS and S3: moto, ministack and rclone's S3 server,
 #             with the official AWS SDK for Python to look into them by
 #
@@ -11,8 +11,8 @@
 #
 #   tls       sslyze, and OpenSSL 3.5 as pyOpenSSL brings it
 #
-# and sees that curl, openssl, haproxy, nginx and pebble are there. Nothing here is part of
-# the product; nothing is written outside target/. Run it as often as you like:
+# and sees that curl, openssl, haproxy, nginx, slowhttptest and pebble are there. Nothing here
+# is part of the product; nothing is written outside target/. Run it as often as you like:
 # it is quick once the pinned requirements have been installed.
 set -euo pipefail
 
@@ -41,6 +41,7 @@ missing_packages() {
     # Debian keeps it off the PATH of all but root.
     command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ] || echo haproxy
     command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || echo nginx-light
+    command -v slowhttptest >/dev/null || echo slowhttptest
     acme_pebble || echo pebble
     # Debian ships the venv module in python3 and the pip it needs elsewhere.
     "$python" -c 'import venv, ensurepip' 2>/dev/null || echo python3-venv
@@ -141,4 +142,4 @@ fi
 environment esdk requirements.txt 'aws_encryption_sdk, aws_cryptographic_material_providers.mpl, h2.connection'
 environment esdk-cli requirements-cli.txt 'aws_encryption_sdk_cli'
 environment aws requirements-aws.txt 'boto3, moto.server, ministack'
-environment apps requirements-apps.txt 'grpc, websockets'
+environment apps requirements-apps.txt 'grpc, hpack, hyperframe, websockets'

@@ -8,11 +8,15 @@ mod support;
 
 mod apps;
 mod certificates;
+mod ending;
+mod failing;
 mod forwarding;
 mod grpc;
+mod haproxy;
 mod heads;
 mod nginx;
 mod peer;
 mod reloading;
 mod routing;
+mod streaming;
 mod switched;

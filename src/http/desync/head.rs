@@ -10,8 +10,8 @@ use super::{
 
 /// The longest method.
 const METHOD: usize = 32;
-/// Header fields of one request.
-pub(super) const FIELDS: usize = 128;
+/// Header fields of one request: as many as hyper reads without asking for memory.
+pub(super) const FIELDS: usize = 100;
 
 /// How the end of a request's body is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

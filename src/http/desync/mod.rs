@@ -128,7 +128,7 @@ reasons! {
     LongTarget: "long_request_line", URI_TOO_LONG, "the request line is longer than 16 KiB";
     LongHeader: "long_header", REQUEST_HEADER_FIELDS_TOO_LARGE, "a header is longer than 16 KiB";
     LongHead: "long_head", REQUEST_HEADER_FIELDS_TOO_LARGE, "the request's head is too long";
-    ManyHeaders: "many_headers", REQUEST_HEADER_FIELDS_TOO_LARGE, "the request has more than 128 headers";
+    ManyHeaders: "many_headers", REQUEST_HEADER_FIELDS_TOO_LARGE, "the request has more than 100 headers";
 }
 
 impl From<Refused> for Fault {

@@ -1,0 +1,140 @@
+//! A target's body on its way back, which has to go on. It drives the connection it comes on,
+//! and gives that back at its end.
+
+use std::{
+    error::Error,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+use super::{InFlight, pool::One, target::Target};
+
+/// A body that a target sends.
+pub struct Coming {
+    body: Incoming,
+    idle: Duration,
+    since: Instant,
+    via: Via,
+    target: Arc<Target>,
+    in_flight: Option<InFlight>,
+}
+
+enum Via {
+    /// A connection that is ours until the end.
+    One(Box<One>),
+    /// One that others share, with a clock of our own once it is waited for.
+    Shared(Option<Waiting>),
+    /// Nothing is left to come.
+    Over,
+}
+
+struct Waiting {
+    timer: Pin<Box<Sleep>>,
+    cut: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl Coming {
+    pub(super) fn new(
+        body: Incoming,
+        one: Option<Box<One>>,
+        idle: Duration,
+        target: Arc<Target>,
+        in_flight: InFlight,
+        switching: bool,
+    ) -> Self {
+        let via = one.map_or(Via::Shared(None), Via::One);
+        let mut coming = Self { body, idle, since: Instant::now(), via, target, in_flight: Some(in_flight) };
+        if coming.body.is_end_stream() && !switching {
+            coming.over();
+        }
+        coming
+    }
+
+    /// The request counts as under way no more, and its connection is another's.
+    fn over(&mut self) {
+        self.in_flight = None;
+        if let Via::One(one) = std::mem::replace(&mut self.via, Via::Over) {
+            self.target.pool.give_back(*one);
+        }
+    }
+
+    /// Has the connection go on by itself, since another protocol is spoken on it from now on;
+    /// the request counts as under way for as long as what is returned is there.
+    pub fn switched(&mut self) -> Option<InFlight> {
+        if let Via::One(one) = std::mem::replace(&mut self.via, Via::Over) {
+            one.let_go();
+        }
+        self.in_flight.take()
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
+            return Poll::Ready(frame);
+        }
+        let Via::One(one) = &mut self.via else { return Poll::Pending };
+        one.drive(cx);
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    /// Why nothing more is waited for, if that is so.
+    fn poll_clock(&mut self, cx: &mut Context<'_>) -> Poll<&'static str> {
+        let (timer, cut) = match &mut self.via {
+            Via::One(one) => (&mut one.timer, &mut one.cut),
+            Via::Shared(waiting) => {
+                let waiting = waiting.get_or_insert_with(|| Waiting {
+                    timer: Box::pin(tokio::time::sleep(self.idle)),
+                    cut: Box::pin(self.target.cut_asked()),
+                });
+                (&mut waiting.timer, &mut waiting.cut)
+            }
+            Via::Over => return Poll::Pending,
+        };
+        if cut.as_mut().poll(cx).is_ready() {
+            return Poll::Ready("the app behind is gone, and its time over");
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            let due = self.since + self.idle;
+            if due <= Instant::now() {
+                return Poll::Ready("the app behind stopped in the middle of its answer");
+            }
+            timer.as_mut().reset(due);
+        }
+        Poll::Pending
+    }
+}
+
+impl Body for Coming {
+    type Data = Bytes;
+    type Error = Box<dyn Error + Send + Sync>;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = &mut *self;
+        if let Poll::Ready(frame) = this.poll_body(cx) {
+            this.since = Instant::now();
+            if frame.is_none() || this.body.is_end_stream() {
+                this.over();
+            }
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        match this.poll_clock(cx) {
+            Poll::Ready(why) => Poll::Ready(Some(Err(why.into()))),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

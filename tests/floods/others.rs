@@ -1,0 +1,116 @@
+//! Who uses the server while it is flooded, and how long each request takes them.
+
+use std::{
+    io::Read as _,
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use crate::lab::{Lab, say};
+
+/// Nobody asks without a pause: the flood is to have the processors too.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// What a flood leaves of others' requests at the very least; it lasts a second or more.
+const FEWEST: usize = 5;
+
+/// Those requests: how long each took, in milliseconds, and what failed.
+#[derive(Default)]
+pub(crate) struct Asked {
+    took: Vec<f64>,
+    failed: Vec<String>,
+}
+
+impl Asked {
+    /// Says how it went. Not one may have failed.
+    pub(crate) fn told(mut self, name: &str, whose: &str) {
+        assert!(self.failed.is_empty(), "{name}, {whose}: {} of them: {}", self.failed.len(), self.failed[0]);
+        self.took.sort_by(f64::total_cmp);
+        let many = self.took.len();
+        assert!(many >= FEWEST, "{name}, {whose}: only {many}");
+        let (half, most, last) = (self.took[many / 2], self.took[many * 99 / 100], self.took[many - 1]);
+        say(&format!("{name}, {whose}: {many} served; p50 {half:.1} ms, p99 {most:.1} ms, worst {last:.1} ms"));
+    }
+}
+
+/// Asks for one of `urls` after the other, each over a connection of its own, until it is `over`.
+pub(crate) fn asking(lab: &Lab, over: &AtomicBool, urls: &[String]) -> Asked {
+    let mut asked = Asked::default();
+    for url in urls.iter().cycle() {
+        if over.load(Relaxed) {
+            break;
+        }
+        let answer = lab.site.curl_bare(["--max-time", "20", "--write-out", "%{stderr}%{time_total}", url.as_str()]);
+        match (answer.status, answer.exit, answer.words.trim().parse::<f64>()) {
+            (200, 0, Ok(seconds)) => asked.took.push(seconds * 1000.0),
+            _ => asked.failed.push(format!("{url}: {answer:?}")),
+        }
+        thread::sleep(PAUSE);
+    }
+    asked
+}
+
+/// A curl that asks again and again over one connection.
+pub(crate) struct Kept {
+    curl: Child,
+    said: Option<JoinHandle<String>>,
+}
+
+impl Kept {
+    pub(crate) fn begin(lab: &Lab) -> Self {
+        let mut curl = Command::new("curl")
+            .args(["--disable", "--silent", "--show-error", "--max-time", "20", "--rate", "20/s", "--cacert"])
+            .arg(lab.site.path("tls/ca.pem"))
+            // What goes to stderr leaves at once, and is there when curl is ended.
+            .args(["--write-out", "%{stderr}%{http_code} %{time_total} %{num_connects}\\n"])
+            .arg(lab.url("/kept?number=[1-100000]"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("curl is there: `make test` sees to it");
+        let mut stderr = curl.stderr.take().expect("is piped");
+        let said = thread::spawn(move || {
+            let mut said = String::new();
+            stderr.read_to_string(&mut said).expect("is text");
+            said
+        });
+        Self { curl, said: Some(said) }
+    }
+
+    /// How it went until now: over the one connection, or something failed.
+    pub(crate) fn end(mut self) -> Asked {
+        self.stop();
+        let said = self.said.take().map(|said| said.join().expect("is read")).unwrap_or_default();
+        let (mut asked, mut connections) = (Asked::default(), 0);
+        // It may have been ended within a line.
+        for line in said.rsplit_once('\n').map_or("", |(lines, _)| lines).lines() {
+            let words: Vec<_> = line.split(' ').collect();
+            match (words.as_slice(), words.get(1).and_then(|seconds| seconds.parse::<f64>().ok())) {
+                (["200", _, opened], Some(seconds)) => {
+                    asked.took.push(seconds * 1000.0);
+                    connections += opened.parse::<usize>().unwrap_or(1);
+                }
+                _ => asked.failed.push(line.to_owned()),
+            }
+        }
+        if connections != 1 {
+            asked.failed.push(format!("{connections} connections in place of the one"));
+        }
+        asked
+    }
+
+    fn stop(&mut self) {
+        // Already gone is as good.
+        let _ = self.curl.kill();
+        let _ = self.curl.wait();
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
