@@ -87,7 +87,7 @@ impl App {
         }
         held.tell();
         match crate::server::files::raise_file_limit() {
-            Ok(limit) => clamp_connections(&mut config.limits, limit),
+            Ok(limit) => clamp_connections(&mut config.limits, limit, !config.upstreams.is_empty()),
             Err(error) => tracing::warn!(%error, "the soft file limit stays as it is"),
         }
         let uploads = Slots::new(config.limits.uploads);
@@ -256,9 +256,16 @@ fn tokens(config: &Config) -> Result<Option<Arc<dyn TokenStore>>, StartError> {
     Ok(Some(Arc::new(tokens)))
 }
 
-/// Connections never take the descriptors that files need: an eighth is kept.
-fn clamp_connections(limits: &mut Limits, descriptors: u64) {
-    let most = usize::try_from(descriptors - descriptors / 8).unwrap_or(usize::MAX).max(16);
+/// What each core's runtime holds open for itself.
+const FILES_OF_A_CORE: u64 = 4;
+
+/// Connections never take the descriptors that files need: an eighth is kept, and those of the
+/// cores' runtimes. With apps behind, a client's connection may need another.
+fn clamp_connections(limits: &mut Limits, descriptors: u64, apps: bool) {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    let kept = descriptors / 8 + FILES_OF_A_CORE * cores;
+    let most = descriptors.saturating_sub(kept) / if apps { 2 } else { 1 };
+    let most = usize::try_from(most).unwrap_or(usize::MAX).max(16);
     if limits.connections > most {
         tracing::warn!(
             connections = most,

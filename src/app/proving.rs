@@ -45,6 +45,14 @@ pub async fn prove(configuration: Configuration) -> Vec<Proof> {
             }
         }
     }
+    for upstream in &config.upstreams {
+        let what = "have what its connections need";
+        let proof = match crate::upstream::Upstream::new(upstream, None, metrics.clone()) {
+            Ok(_) => Proof::ok(what, format!("{} targets, none of them asked", upstream.targets.len())),
+            Err(error) => Proof::fail(what, error),
+        };
+        proofs.push(proof.of(format!("upstream `{}`", upstream.name)));
+    }
     if let Some(path) = &config.identity.tokens {
         proofs.push(match tokens(config) {
             Ok(_) => Proof::ok("the file of tokens", path.display()).of("identity"),

@@ -48,6 +48,8 @@ pub(super) struct Upstreams {
 struct Running {
     /// What it was made of.
     of: config::Upstream,
+    /// What its files held then.
+    files: Vec<u8>,
     upstream: Arc<Upstream>,
     watch: Option<AbortHandle>,
 }
@@ -70,6 +72,18 @@ impl Quotas {
     pub(super) fn by_name(&self) -> HashMap<String, Arc<Quota>> {
         self.0.iter().map(|(of, quota)| (of.name.clone(), Arc::clone(quota))).collect()
     }
+}
+
+/// A digest of the files that an upstream's TLS is made of.
+fn files(upstream: &config::Upstream) -> Vec<u8> {
+    let config::UpstreamTls { roots, client, .. } = &upstream.tls;
+    let (cert, key) = client.as_ref().map_or((None, None), |(cert, key)| (Some(cert), Some(key)));
+    let mut digest = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+    for path in [roots.as_ref(), cert, key].into_iter().flatten() {
+        // What can't be read is said where it is used.
+        digest.update(&std::fs::read(path).unwrap_or_default());
+    }
+    digest.finish().as_ref().to_vec()
 }
 
 impl Running {
@@ -95,7 +109,7 @@ impl Upstreams {
         let mut next = HashMap::new();
         for upstream in &config.upstreams {
             let before = self.running.get(&upstream.name);
-            let made = match before.filter(|running| running.of == *upstream) {
+            let made = match before.filter(|running| running.of == *upstream && running.files == files(upstream)) {
                 Some(running) => Arc::clone(&running.upstream),
                 None => {
                     let part = format!("upstream `{}`", upstream.name);
@@ -120,7 +134,7 @@ impl Upstreams {
                     if let Some(before) = before {
                         before.end(Some(made));
                     }
-                    Running { of: upstream.clone(), upstream: Arc::clone(made), watch: None }
+                    Running { of: upstream.clone(), files: files(upstream), upstream: Arc::clone(made), watch: None }
                 }
             };
             running.insert(upstream.name.clone(), taken);

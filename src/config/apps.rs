@@ -113,8 +113,13 @@ pub struct Forward {
     pub forwarded: bool,
     /// `rewrite = { pattern, to }`: the path as the app sees it; the same when absent.
     pub rewrite: Option<(Regex, String)>,
+    /// `x_forwarded_others`: what becomes of X-Forwarded-Proto, -Port and -Host. Default `append`,
+    /// which says ours alone.
+    pub x_forwarded_others: Forwarded,
     /// `host`: the host as the app sees it; the client's when absent.
     pub host: Option<http::HeaderValue>,
+    /// `rewrite_host = { pattern, to }`: the same by a pattern, of the client's host and port.
+    pub rewrite_host: Option<(Regex, String)>,
     /// `request`: what becomes of a request's headers, after all else.
     pub request: HeaderEdits,
     /// `response`: what becomes of an answer's.
@@ -255,6 +260,9 @@ pub struct Upstream {
     pub connect_timeout: Duration,
     /// `idle_timeout`: how long nothing may go or come. Default 60 s.
     pub idle_timeout: Duration,
+    /// `head_timeout`: how long nothing may go or come before the head of an answer is there.
+    /// Default `idle_timeout`.
+    pub head_timeout: Duration,
     /// `sticky`: whether a client stays with the target it was sent to first.
     pub sticky: Option<Sticky>,
     /// `slow_start`: for how long a target that is new, or well again, gets less than its share,

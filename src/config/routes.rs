@@ -224,7 +224,9 @@ fn seal(section: &Section<'_>, classes: &Classes) -> Option<Action> {
 fn forward(section: &Section<'_>, upstreams: &Named<Upstream>) -> Option<Action> {
     let (groups, sticky) = groups(section, upstreams);
     let x_forwarded_for = section.one_of("x_forwarded_for", &FORWARDED).unwrap_or(Forwarded::Append);
+    let x_forwarded_others = section.one_of("x_forwarded_others", &FORWARDED).unwrap_or(Forwarded::Append);
     let forwarded = section.boolean("forwarded").unwrap_or(false);
+    let rewrite_host = section.section("rewrite_host").and_then(|rewrite| self::rewrite(&rewrite));
     let rewrite = section.section("rewrite").and_then(|rewrite| self::rewrite(&rewrite));
     let host = section.string("host").and_then(|host| {
         let parsed = host.value.parse::<http::uri::Authority>().ok().filter(|_| !host.value.contains('@'));
@@ -246,7 +248,9 @@ fn forward(section: &Section<'_>, upstreams: &Named<Upstream>) -> Option<Action>
         x_forwarded_for,
         forwarded,
         rewrite,
+        x_forwarded_others,
         host,
+        rewrite_host,
         request,
         response,
     })))
@@ -265,7 +269,11 @@ fn groups(section: &Section<'_>, upstreams: &Named<Upstream>) -> (Option<Vec<Gro
         return (upstream.map(|upstream| vec![Group { upstream: upstream.value, weight: 1 }]), None);
     }
     section.refuse("upstream", "a route has one of `upstream` and `groups`", "leave one of them out");
-    let sticky = section.section("sticky").map(|sticky| upstreams::sticky(&sticky, "sealward-group"));
+    let sticky = section.section("sticky").map(|sticky| {
+        // Two routes of one name would overwrite each other's.
+        sticky.require("cookie", "\"sealward-shop\"");
+        upstreams::sticky(&sticky, "sealward-group")
+    });
     let group = |group: &Section<'_>| {
         group.require("upstream", "\"app\"");
         let upstream = group.string("upstream").filter(|found| known(group, found));

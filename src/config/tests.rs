@@ -203,7 +203,7 @@ fn the_examples_name_every_key_and_their_defaults_are_true() {
             (matching.host, matching.priority) = (None, None);
             (matching.methods, matching.headers, matching.query, matching.sources) = (vec![], vec![], vec![], vec![]);
             if let Action::Forward(forward) = &mut route.action {
-                (forward.rewrite, forward.host) = (None, None);
+                (forward.rewrite, forward.host, forward.rewrite_host) = (None, None, None);
                 (forward.request, forward.response) = (HeaderEdits::default(), HeaderEdits::default());
                 forward.sticky.iter_mut().for_each(|sticky| sticky.key = None);
             }

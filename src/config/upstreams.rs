@@ -39,6 +39,7 @@ fn upstream(section: &Section<'_>) -> (Option<Found<String>>, Option<Upstream>) 
     let duration = |key, default| section.duration(key, TICK..=HOUR).unwrap_or(default);
     let connect_timeout = duration("connect_timeout", 5 * SECOND);
     let idle_timeout = duration("idle_timeout", 60 * SECOND);
+    let head_timeout = duration("head_timeout", idle_timeout);
     let cookie = format!("sealward-{}", name.as_ref().map_or("app", |name| name.value.as_str()));
     let sticky = section.section("sticky").map(|sticky| self::sticky(&sticky, &cookie));
     let none_or = |key, default| section.duration(key, Duration::ZERO..=HOUR).unwrap_or(default);
@@ -56,6 +57,7 @@ fn upstream(section: &Section<'_>) -> (Option<Found<String>>, Option<Upstream>) 
             health,
             connect_timeout,
             idle_timeout,
+            head_timeout,
             sticky,
             slow_start,
             deregistration_delay,

@@ -8,10 +8,10 @@ use std::{
     fmt::Write as _,
     fs::{File, OpenOptions},
     io::{BufWriter, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     time::{Duration, Instant, SystemTime},
@@ -42,14 +42,10 @@ pub struct Access {
     format: AccessFormat,
     /// Whether what stands behind `?` is written.
     pub(super) query: bool,
-    lines: SyncSender<Word>,
+    lines: SyncSender<String>,
+    /// Whether the file may have been moved away.
+    moved: Arc<AtomicBool>,
     metrics: Metrics,
-}
-
-enum Word {
-    Line(String),
-    /// The file may have been moved away.
-    Reopen,
 }
 
 /// What is known of one request. What isn't is `None`, and written as `-`, or -1 for a time.
@@ -84,6 +80,8 @@ pub(super) struct Entry {
     method: String,
     version: Version,
     host: String,
+    path: String,
+    query: Option<String>,
 }
 
 impl Access {
@@ -94,15 +92,18 @@ impl Access {
     pub fn open(config: &AccessLog, metrics: Metrics) -> Result<Arc<Self>, String> {
         let file = open(&config.path)?;
         let (lines, queue) = sync_channel(QUEUE);
-        let (path, counted) = (config.path.clone(), metrics.clone());
+        let moved = Arc::new(AtomicBool::new(false));
+        let writer = Writer { file, path: config.path.clone(), moved: Arc::clone(&moved), metrics: metrics.clone() };
         let thread = std::thread::Builder::new().name("access-log".into());
-        thread.spawn(move || write(file, &path, &queue, &counted)).map_err(|error| error.to_string())?;
-        Ok(Arc::new(Self { format: config.format, query: config.query, lines, metrics }))
+        thread.spawn(move || writer.run(&queue)).map_err(|error| error.to_string())?;
+        Ok(Arc::new(Self { format: config.format, query: config.query, lines, moved, metrics }))
     }
 
     /// Opens the file anew with the next line: the old one may have been moved away.
     pub fn reopen(&self) {
-        let _ = self.lines.try_send(Word::Reopen);
+        self.moved.store(true, Ordering::Relaxed);
+        // So that it is seen at once; where the queue is full there are lines to come.
+        let _ = self.lines.try_send(String::new());
     }
 
     pub(super) fn write(&self, entry: &Entry) {
@@ -110,7 +111,7 @@ impl Access {
             AccessFormat::Alb => entry.alb(),
             AccessFormat::Json => entry.json(),
         };
-        if self.lines.try_send(Word::Line(line)).is_err() {
+        if self.lines.try_send(line).is_err() {
             self.metrics.access_log_lines.with_label_values(&["dropped"]).inc();
         }
     }
@@ -121,41 +122,43 @@ fn open(path: &Path) -> Result<BufWriter<File>, String> {
     file.map(BufWriter::new).map_err(|error| format!("{}: {error}; see to it that the folder is there", path.display()))
 }
 
-fn write(mut file: BufWriter<File>, path: &Path, queue: &Receiver<Word>, metrics: &Metrics) {
-    let mut well = true;
-    while let Ok(first) = queue.recv() {
-        let mut lines = 0;
-        let mut outcome = Ok(());
-        // What is there already goes out in one piece.
-        for word in std::iter::once(first).chain(queue.try_iter().take(QUEUE)) {
-            match word {
-                Word::Line(line) => {
-                    lines += 1;
-                    outcome = outcome.and_then(|()| file.write_all(line.as_bytes()));
-                }
-                Word::Reopen => {
-                    let flushed = file.flush();
-                    outcome = outcome.and(flushed);
-                    match open(path) {
-                        Ok(opened) => file = opened,
-                        Err(error) => tracing::error!("the access log goes on in the old file: {error}"),
-                    }
+/// The thread that writes.
+struct Writer {
+    file: BufWriter<File>,
+    path: PathBuf,
+    moved: Arc<AtomicBool>,
+    metrics: Metrics,
+}
+
+impl Writer {
+    fn run(mut self, queue: &Receiver<String>) {
+        let mut well = true;
+        while let Ok(first) = queue.recv() {
+            if self.moved.swap(false, Ordering::Relaxed) {
+                match open(&self.path) {
+                    Ok(opened) => self.file = opened,
+                    Err(error) => tracing::error!("the access log goes on in the old file: {error}"),
                 }
             }
-        }
-        let outcome = outcome.and_then(|()| file.flush());
-        if let Err(error) = &outcome
-            && well
-        {
-            tracing::error!(%error, path = %path.display(), "the access log can't be written; lines are lost");
-        }
-        well = outcome.is_ok();
-        let label = if well { "written" } else { "failed" };
-        metrics.access_log_lines.with_label_values(&[label]).inc_by(lines);
-        if !well {
-            // What is left in the buffer would come out torn behind whatever is written next.
-            if let Ok(opened) = open(path) {
-                let _ = std::mem::replace(&mut file, opened).into_parts();
+            let mut lines = 0;
+            let mut outcome = Ok(());
+            // What is there already goes out in one piece.
+            for line in std::iter::once(first).chain(queue.try_iter().take(QUEUE)) {
+                lines += u64::from(!line.is_empty());
+                outcome = outcome.and_then(|()| self.file.write_all(line.as_bytes()));
+            }
+            let outcome = outcome.and_then(|()| self.file.flush());
+            if let Err(error) = &outcome
+                && well
+            {
+                tracing::error!(%error, path = %self.path.display(), "the access log can't be written; lines are lost");
+            }
+            well = outcome.is_ok();
+            let label = if well { "written" } else { "failed" };
+            self.metrics.access_log_lines.with_label_values(&[label]).inc_by(lines);
+            if !well && let Ok(opened) = open(&self.path) {
+                // What is left in the buffer would come out torn behind whatever is written next.
+                let _ = std::mem::replace(&mut self.file, opened).into_parts();
             }
         }
     }
@@ -183,6 +186,8 @@ impl Entry {
         let found = found.or_else(|| request.extensions().get::<Noted>().map(|noted| noted.0));
         let mut entry = Self {
             kind,
+            path: request.uri().path().to_owned(),
+            query: request.uri().query().filter(|_| query).map(str::to_owned),
             client: connection.map(|connection| connection.peer.to_string()),
             user_agent: text(header::USER_AGENT),
             cipher: tls.map(|tls| tls.cipher),
@@ -198,8 +203,8 @@ impl Entry {
             host: super::routes::authority_of(request).unwrap_or_default().to_owned(),
             ..Self::default()
         };
-        let question = request.uri().query().filter(|_| query).map_or_else(String::new, |query| format!("?{query}"));
-        entry.asks(&format!("{}{question}", request.uri().path()));
+        // Until its route is known it may be an object's, and bear a link's signature.
+        entry.asks("/-");
         entry
     }
 
@@ -221,7 +226,15 @@ impl Entry {
         if let Does::Seal(objects) = &route.does {
             self.group = Some(objects.class().name.clone());
             self.asks(&format!("{}{}", route.label, key.unwrap_or("-")));
+        } else {
+            let question = self.query.as_ref().map_or_else(String::new, |query| format!("?{query}"));
+            self.asks(&format!("{}{question}", self.path.clone()));
         }
+    }
+
+    /// It leads nowhere, and objects' names may be written as they are.
+    pub(super) fn unrouted(&mut self) {
+        self.asks(&self.path.clone());
     }
 
     /// Its answer's head is there.
@@ -231,13 +244,18 @@ impl Entry {
             Some(on) => {
                 self.target = Some(on.target.clone());
                 self.target_status = Some(on.status);
+                if let Some(trace) = &on.trace {
+                    self.trace = Some(String::from_utf8_lossy(trace.as_bytes()).into_owned());
+                }
                 self.times = [since(begun, on.sent), since(on.sent, on.answered), None];
             }
             None => self.times = [since(begun, Instant::now()), None, None],
         }
         if response.status().is_redirection() && self.action == Some("redirect") {
             let to = response.headers().get(header::LOCATION);
-            self.redirect = to.and_then(|to| to.to_str().ok()).map(str::to_owned);
+            let to = to.and_then(|to| to.to_str().ok());
+            let shown = to.map(|to| if self.query.is_some() { to } else { to.split('?').next().unwrap_or_default() });
+            self.redirect = shown.map(str::to_owned);
         }
     }
 

@@ -13,14 +13,34 @@ pub(super) fn taken<B>(route: &Route, request: &Request<B>) -> Option<HeaderMap>
     if !route.compress || *request.method() == http::Method::HEAD {
         return None;
     }
-    let accepted = request.headers().get_all(header::ACCEPT_ENCODING).iter();
-    Some(accepted.map(|coding| (header::ACCEPT_ENCODING, coding.clone())).collect())
+    let accepted = request.headers().get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    // Only what we would use goes on from here: whether anything else would do is not ours to say.
+    let wants = accepted.flat_map(|value| value.split(',')).any(|coding| {
+        let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
+        let weight = weight.trim().trim_start_matches(['q', 'Q']).trim_start().trim_start_matches('=').trim();
+        let none = !weight.is_empty() && weight.parse::<f32>().is_ok_and(|weight| weight <= 0.0);
+        (name.trim().eq_ignore_ascii_case("gzip") || name.trim() == "*") && !none
+    });
+    let gzip = wants.then(|| (header::ACCEPT_ENCODING, HeaderValue::from_static("gzip")));
+    Some(gzip.into_iter().collect())
+}
+
+/// Whether an answer may be changed at all: no part of one, nothing that is switched to, nothing
+/// whose maker forbids it (RFC 9110, section 7.7), and no events, which go out one by one.
+fn may_change(response: &Response<Body>) -> bool {
+    let says = |name: header::HeaderName, what: &str| {
+        let values = response.headers().get_all(name).iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).any(|part| part.trim().to_ascii_lowercase().starts_with(what))
+    };
+    !matches!(response.status(), StatusCode::SWITCHING_PROTOCOLS | StatusCode::PARTIAL_CONTENT)
+        && !says(header::CACHE_CONTROL, "no-transform")
+        && !says(header::CONTENT_TYPE, "text/event-stream")
 }
 
 /// The answer as the client takes it. What is small, a range, an image, a stream of events or
 /// gRPC, or compressed already, stays as it is.
 pub(super) async fn answer(response: Response<Body>, taken: Option<HeaderMap>) -> Response<Body> {
-    let Some(headers) = taken.filter(|_| response.status() != StatusCode::SWITCHING_PROTOCOLS) else { return response };
+    let Some(headers) = taken.filter(|_| may_change(&response)) else { return response };
     let before = response.headers().contains_key(header::CONTENT_ENCODING);
     let mut request = Request::new(());
     *request.headers_mut() = headers;

@@ -147,6 +147,15 @@ impl Line {
         }
     }
 
+    /// No route was found: its path is no object's, if those may be written at all.
+    pub(super) fn unrouted(&mut self) {
+        if self.keys == LogObjectKeys::Plain
+            && let Some((_, entry)) = &mut self.entry
+        {
+            entry.unrouted();
+        }
+    }
+
     /// Lets the line go with the answer, to its end.
     pub(super) fn follow(mut self, response: Response<Body>) -> Response<Body> {
         self.status = response.status().as_u16();

@@ -20,7 +20,7 @@ use crate::{
     config::{Config, LogObjectKeys},
     fault::{Fault, Kind},
     gateway::{self, Gateway},
-    http::{Arriving, Body, Connection, Held, Pace, RequestId, arriving, desync::Refused, full, problem},
+    http::{Arriving, Body, Connection, Held, Meter, Pace, RequestId, arriving, desync::Refused, full, problem},
     identity::{self, Caller, TokenStore},
     metrics::Metrics,
     objects::Objects,
@@ -151,7 +151,7 @@ impl Inner {
             return Err((*refused).into());
         }
         still_trusted(&request)?;
-        let Matched { route, rest } = self.routes.find(&request)?;
+        let Matched { route, rest } = self.routes.find(&request).inspect_err(|_| line.unrouted())?;
         line.routed(&route, &rest);
         if let Some(expect) = request.headers().get(header::EXPECT)
             && !expect.as_bytes().eq_ignore_ascii_case(b"100-continue")
@@ -160,7 +160,7 @@ impl Inner {
         }
         // Who counts by address or certificate counts before a caller is looked up.
         let mut admitted = Vec::new();
-        admit(&route, &request, None, &mut admitted)?;
+        admit(&route, &request, Asked::Nobody, &mut admitted)?;
         match &route.does {
             Does::Seal(objects) => {
                 let query = gateway::Query::parse(request.uri().query())?;
@@ -171,10 +171,11 @@ impl Inner {
                     None => self.caller(&request).await?,
                 };
                 line.called_by(&caller);
-                admit(&route, &request, Some(&caller), &mut admitted)?;
+                admit(&route, &request, Asked::of(&route, &caller), &mut admitted)?;
                 metered(&mut request, line, admitted);
                 let at = gateway::Place { path: &route.label, objects, rest: &rest };
-                self.gateway.answer(request, &at, &query, &caller).await
+                // Boxed, so that a request that goes on isn't moved about in the room this takes.
+                Box::pin(self.gateway.answer(request, &at, &query, &caller)).await
             }
             Does::Forward(onward) => {
                 let caller = if route.public { Caller::anonymous() } else { self.caller(&request).await? };
@@ -184,7 +185,7 @@ impl Inner {
                     let words = "your access is for objects alone";
                     return Err(Fault::new(Kind::Forbidden, words).because(format!("caller `{}`", caller.name)));
                 }
-                admit(&route, &request, Some(&caller), &mut admitted)?;
+                admit(&route, &request, Asked::of(&route, &caller), &mut admitted)?;
                 metered(&mut request, line, admitted);
                 let (upstream, cookie) = onward.group(&request);
                 line.sent_to(upstream.name());
@@ -196,14 +197,18 @@ impl Inner {
                 }
                 Ok(compress::answer(response, taken).await)
             }
-            Does::Redirect(redirect) => Ok(elsewhere(&request, redirect)),
+            Does::Redirect(redirect) => {
+                admit(&route, &request, Asked::Known(None), &mut admitted)?;
+                line.admitted(admitted.into());
+                Ok(elsewhere(&request, redirect))
+            }
             Does::Respond(respond) => {
                 let mut response = Response::new(full(respond.body.clone()));
                 *response.status_mut() = respond.status;
                 if let Ok(kind) = HeaderValue::from_str(&respond.content_type) {
                     response.headers_mut().insert(header::CONTENT_TYPE, kind);
                 }
-                admit(&route, &request, Some(&Caller::anonymous()), &mut admitted)?;
+                admit(&route, &request, Asked::Known(None), &mut admitted)?;
                 line.admitted(admitted.into());
                 Ok(compress::answer(response, compress::taken(&route, &request)).await)
             }
@@ -251,18 +256,30 @@ impl Inner {
     }
 }
 
+/// Who was asked for.
+#[derive(Clone, Copy)]
+enum Asked<'a> {
+    /// Nobody yet.
+    Nobody,
+    /// A caller, if there is one by name: whoever may come unnamed is nobody in particular.
+    Known(Option<&'a str>),
+}
+
+impl<'a> Asked<'a> {
+    fn of(route: &Route, caller: &'a Caller) -> Self {
+        Self::Known((!route.public).then_some(caller.name.as_str()))
+    }
+}
+
 /// Asks the quotas of `route` to let a request in: those by caller once one is known, and the
 /// others before.
-fn admit<B>(
-    route: &Route,
-    request: &Request<B>,
-    caller: Option<&Caller>,
-    admitted: &mut Vec<Admitted>,
-) -> Result<(), Fault> {
+fn admit<B>(route: &Route, request: &Request<B>, asked: Asked<'_>, admitted: &mut Vec<Admitted>) -> Result<(), Fault> {
     let connection = request.extensions().get::<Arc<Connection>>().map(|connection| &**connection);
-    for quota in route.quotas.iter().filter(|quota| quota.is_by_caller() == caller.is_some()) {
-        // Whoever may come unnamed is nobody in particular.
-        let name = caller.map(|caller| caller.name.as_str()).filter(|_| !route.public);
+    let (known, name) = match asked {
+        Asked::Nobody => (false, None),
+        Asked::Known(name) => (true, name),
+    };
+    for quota in route.quotas.iter().filter(|quota| quota.is_by_caller() == known) {
         admitted.push(quota.admit(connection, name)?);
     }
     Ok(())
@@ -273,7 +290,10 @@ fn metered(request: &mut Request<Arriving>, line: &mut Line, admitted: Vec<Admit
     let (admitted, received): (Arc<[Admitted]>, _) = (admitted.into(), line.received());
     line.admitted(Arc::clone(&admitted));
     if !admitted.is_empty() {
-        request.extensions_mut().insert(Held(Arc::new(Arc::clone(&admitted))));
+        let admitted = Arc::clone(&admitted);
+        // A tunnel outlives its request, and counts as one as long as it is there.
+        let passed: Meter = Arc::new(move |bytes| admitted.iter().for_each(|admitted| admitted.passed(bytes)));
+        request.extensions_mut().insert(Held(passed));
     }
     if received.is_some() || !admitted.is_empty() {
         request.body_mut().metered(Arc::new(move |bytes| {

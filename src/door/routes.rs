@@ -138,6 +138,9 @@ impl Routes {
         let host = host_of(request);
         let seen = Seen { request, path: &path, host: host.as_deref() };
         if let Some(route) = self.0.iter().find(|route| seen.fits(&route.matching)) {
+            if matches!(route.does, Does::Forward(_)) && path::is_otherwise_to_some(&path) {
+                return Err(Fault::bad_request("the path has a backslash, or a dot segment with a parameter"));
+            }
             let rest = match &route.matching.path {
                 Path::Prefix(prefix) => path[prefix.len()..].to_owned(),
                 Path::Exact(_) | Path::Pattern(_) => String::new(),
@@ -234,5 +237,6 @@ pub(super) fn host_of<B>(request: &Request<B>) -> Option<String> {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
         _ => authority,
     };
-    Some(host.to_ascii_lowercase())
+    // `a.example.` is the same name, from the root.
+    Some(host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase())
 }

@@ -1,8 +1,9 @@
 //! What every door shares: the body of an answer, and what is known of the connection it goes to.
 
-use std::{any::Any, error::Error, sync::Arc, time::Instant};
+use std::{error::Error, time::Instant};
 
 use bytes::Bytes;
+use http::HeaderValue;
 use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
 
 mod arriving;
@@ -19,10 +20,10 @@ pub use pace::{Pace, PaceError, Paced};
 pub use problem::problem;
 pub use request_id::RequestId;
 
-/// What the door holds for as long as a request goes on: an extension of it, for rooms whose
-/// work outlives the answer.
+/// What counts a request's bytes, and counts it as under way while it is there: an extension of
+/// the request, for rooms whose work outlives the answer.
 #[derive(Clone)]
-pub struct Held(pub Arc<dyn Any + Send + Sync>);
+pub struct Held(pub Meter);
 
 /// What an app's answer says of the way to it: an extension of the answer.
 #[derive(Clone, Debug)]
@@ -31,6 +32,8 @@ pub struct Onwards {
     pub target: String,
     /// The target's own status.
     pub status: u16,
+    /// The trace it went on under.
+    pub trace: Option<HeaderValue>,
     /// When the request went on.
     pub sent: Instant,
     /// When the answer's head came.

@@ -36,6 +36,12 @@ pub fn decode(path: &str) -> Result<String, Fault> {
     Ok(decoded)
 }
 
+/// Whether some apps read a decoded path as another: `..;x` as `..`, and a backslash as a slash.
+pub fn is_otherwise_to_some(path: &str) -> bool {
+    let dots = |segment: &str| matches!(segment.split_once(';'), Some(("." | "..", _)));
+    path.contains('\\') || path.split('/').any(dots)
+}
+
 /// A decoded path as it goes into a `Location` or a link.
 pub fn encode(path: &str) -> String {
     utf8_percent_encode(path, PLAIN).to_string()
@@ -94,6 +100,16 @@ mod tests {
             "/%ff",
         ] {
             assert_eq!(decode(raw).expect_err(raw).status(), 400, "{raw}");
+        }
+    }
+
+    #[test]
+    fn what_some_apps_read_otherwise_is_known() {
+        for path in ["/a/..;/b", "/a/.;x/b", "/a\\b", "/..;"] {
+            assert!(is_otherwise_to_some(path), "{path}");
+        }
+        for path in ["/", "/a;b/c", "/a..;b", "/...;"] {
+            assert!(!is_otherwise_to_some(path), "{path}");
         }
     }
 

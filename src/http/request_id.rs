@@ -1,9 +1,11 @@
 //! A name for every request, in its answer, its log line and its errors.
 
-use std::fmt;
+use std::{fmt, time::UNIX_EPOCH};
 
 use http::HeaderValue;
-use uuid::Uuid;
+use uuid::{Builder, Uuid};
+
+use crate::secret::random_array;
 
 /// A fresh id: a UUID of version 7, so that ids sort by time.
 #[derive(Clone, Copy, Debug)]
@@ -13,7 +15,11 @@ impl RequestId {
     /// The next id.
     #[allow(clippy::new_without_default)] // each one is another
     pub fn new() -> Self {
-        Self(Uuid::now_v7())
+        // AWS-LC's own generator: the system's would be a call for each request.
+        let random = random_array().unwrap_or_default();
+        let since = UNIX_EPOCH.elapsed().unwrap_or_default();
+        let milliseconds = u64::try_from(since.as_millis()).unwrap_or_default();
+        Self(Builder::from_unix_timestamp_millis(milliseconds, &random).into_uuid())
     }
 
     /// For `x-request-id`.

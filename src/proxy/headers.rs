@@ -13,8 +13,9 @@ use crate::{
 };
 
 /// Headers of one hop (RFC 9110, section 7.6.1), besides those that `Connection` names.
-const OF_ONE_HOP: [&str; 8] = [
+const OF_ONE_HOP: [&str; 9] = [
     "connection",
+    "http2-settings",
     "keep-alive",
     "proxy-connection",
     "proxy-authenticate",
@@ -41,6 +42,9 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_SEALWARD_CALLER: HeaderName = HeaderName::from_static("x-sealward-caller");
 
+/// What the client says of proto, port and host, where it is believed.
+type Theirs = [Option<HeaderValue>; 3];
+
 /// What of a request's head decides about its headers.
 pub(super) struct About<'a> {
     pub(super) connection: Option<&'a Connection>,
@@ -60,6 +64,12 @@ pub(super) fn onward(headers: &mut HeaderMap, about: &About<'_>, forward: &Forwa
     without_hop(headers);
     // It was met at our door.
     headers.remove(header::EXPECT);
+    let theirs = match forward.x_forwarded_others {
+        Forwarded::Preserve => {
+            [X_FORWARDED_PROTO, X_FORWARDED_PORT, X_FORWARDED_HOST].map(|name| headers.get(name).cloned())
+        }
+        Forwarded::Append | Forwarded::Remove => Theirs::default(),
+    };
     without_vouched(headers);
     if about.caller.is_some() {
         // The token was for us.
@@ -79,7 +89,13 @@ pub(super) fn onward(headers: &mut HeaderMap, about: &About<'_>, forward: &Forwa
     // HTTP/2 lets a client write cookies apart (RFC 9113, section 8.2.3).
     join_cookies(headers);
     if let Some(connection) = about.connection {
-        say_whence(headers, connection, forward);
+        say_whence(headers, connection, forward, theirs);
+    }
+    if let Some((pattern, to)) = &forward.rewrite_host
+        && let Some(host) = headers.get(header::HOST).and_then(|host| host.to_str().ok())
+    {
+        let host = pattern.replace(host, to).into_owned();
+        set(headers, header::HOST, &host);
     }
     // The client's own is in x-forwarded-host by now.
     if let Some(host) = &forward.host {
@@ -130,6 +146,10 @@ fn is_vouched(name: &str) -> bool {
 
 /// Takes away what is of one hop; an answer's too.
 pub(super) fn without_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        // That is what it was read by (RFC 9112, section 6.3).
+        headers.remove(header::CONTENT_LENGTH);
+    }
     if headers.contains_key(header::CONNECTION) {
         let named: Vec<HeaderName> = headers
             .get_all(header::CONNECTION)
@@ -156,13 +176,17 @@ pub(super) fn upgrade(method: &Method, version: Version, headers: &HeaderMap) ->
         .iter()
         .filter_map(|value| value.to_str().ok())
         .any(|value| value.split(',').any(|option| option.trim().eq_ignore_ascii_case("upgrade")));
-    let wanted = headers.get(header::UPGRADE)?;
-    // h2c is for us alone to speak; and a body would be taken for the other protocol.
-    let h2c = wanted.as_bytes().eq_ignore_ascii_case(b"h2c");
-    (asks && version == Version::HTTP_11 && *method == Method::GET && !h2c).then(|| wanted.clone())
+    let mut all = headers.get_all(header::UPGRADE).iter();
+    let wanted = all.next().filter(|_| all.next().is_none())?;
+    // One protocol, so that it is known what is switched to; and no HTTP, in which a client
+    // would speak to the app past us.
+    let name = wanted.as_bytes();
+    let one = !name.is_empty() && name.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte));
+    let http = [&b"h2c"[..], b"h2", b"http"].iter().any(|http| name.eq_ignore_ascii_case(http));
+    (asks && version == Version::HTTP_11 && *method == Method::GET && one && !http).then(|| wanted.clone())
 }
 
-fn say_whence(headers: &mut HeaderMap, connection: &Connection, forward: &Forward) {
+fn say_whence(headers: &mut HeaderMap, connection: &Connection, forward: &Forward, theirs: Theirs) {
     let peer = connection.peer.ip().to_canonical().to_string();
     match forward.x_forwarded_for {
         Forwarded::Append => {
@@ -176,11 +200,17 @@ fn say_whence(headers: &mut HeaderMap, connection: &Connection, forward: &Forwar
             headers.remove(&X_FORWARDED_FOR);
         }
     }
-    let proto = if connection.tls.is_some() { "https" } else { "http" };
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto));
-    headers.insert(X_FORWARDED_PORT, HeaderValue::from(connection.local.port()));
-    if let Some(host) = headers.get(header::HOST).cloned() {
-        headers.insert(X_FORWARDED_HOST, host);
+    let (proto, port, host) = (X_FORWARDED_PROTO, X_FORWARDED_PORT, X_FORWARDED_HOST);
+    match forward.x_forwarded_others {
+        Forwarded::Append => say_how(headers, connection),
+        Forwarded::Preserve => {
+            for (name, theirs) in [proto, port, host].into_iter().zip(theirs) {
+                if let Some(theirs) = theirs {
+                    headers.insert(name, theirs);
+                }
+            }
+        }
+        Forwarded::Remove => {}
     }
     if forward.forwarded {
         let of = node(connection.peer);
@@ -196,6 +226,16 @@ fn say_whence(headers: &mut HeaderMap, connection: &Connection, forward: &Forwar
     }
     if let Some(client) = connection.tls.as_ref().and_then(|tls| tls.client.as_ref()) {
         certificate(headers, client);
+    }
+}
+
+/// How the client came to us.
+fn say_how(headers: &mut HeaderMap, connection: &Connection) {
+    let proto = if connection.tls.is_some() { "https" } else { "http" };
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto));
+    headers.insert(X_FORWARDED_PORT, HeaderValue::from(connection.local.port()));
+    if let Some(host) = headers.get(header::HOST).cloned() {
+        headers.insert(X_FORWARDED_HOST, host);
     }
 }
 

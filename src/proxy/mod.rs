@@ -3,9 +3,9 @@
 //! Nothing is kept in between: a body's next piece is asked for when the other side has
 //! taken the last.
 
-use std::{error::Error, sync::Arc};
+use std::{error::Error, sync::Arc, time::Duration};
 
-use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use http_body_util::BodyExt;
 use tokio::time::Instant;
 
@@ -18,6 +18,9 @@ use crate::{
 
 mod headers;
 mod tunnel;
+
+/// When a request is worth another try that there was no connection for.
+const RETRY: Duration = Duration::from_secs(2);
 
 /// What is known of a request besides itself.
 pub struct Known<'a> {
@@ -48,7 +51,13 @@ pub async fn forward(
         None => None,
     };
     let (mut head, body) = request.into_parts();
-    let about = headers::About { connection: connection.as_deref(), id: known.id, caller: known.caller, upgrade, host };
+    let about = headers::About {
+        connection: connection.as_deref(),
+        id: known.id,
+        caller: known.caller,
+        upgrade: upgrade.clone(),
+        host,
+    };
     headers::onward(&mut head.headers, &about, forward);
     forward.request.apply(&mut head.headers);
     if let Some((pattern, to)) = &forward.rewrite {
@@ -61,18 +70,23 @@ pub async fn forward(
         frame
     });
     let held = head.extensions.remove::<Held>();
+    let trace = head.headers.get("x-amzn-trace-id").cloned();
     let sent = Instant::now();
     let Answer { mut response, target, cookie } =
         upstream.send(head, body).await.map_err(|failure| fault(upstream, failure))?;
     let status = response.status().as_u16();
     let (sent, answered) = (sent.into_std(), Instant::now().into_std());
-    response.extensions_mut().insert(Onwards { target, status, sent, answered });
+    response.extensions_mut().insert(Onwards { target, status, trace, sent, answered });
     if let Some(cookie) = cookie {
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
 
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let protocol = response.headers().get(header::UPGRADE).cloned();
+        // To what was asked for, and nothing else.
+        let asked = |protocol: &HeaderValue| {
+            upgrade.as_ref().is_some_and(|asked| asked.as_bytes().eq_ignore_ascii_case(protocol.as_bytes()))
+        };
+        let protocol = response.headers().get(header::UPGRADE).cloned().filter(asked);
         let (Some(client), Some(protocol), Some(connection)) = (theirs, protocol, connection) else {
             return Err(Fault::new(Kind::BadGateway, "the app behind answered what makes no sense")
                 .because("it switches protocols unasked"));
@@ -88,6 +102,8 @@ pub async fn forward(
         head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         return Ok(Response::from_parts(head, crate::http::empty()));
     }
+    // Whatever the app speaks, this is our answer.
+    *response.version_mut() = Version::HTTP_11;
     headers::without_hop(response.headers_mut());
     forward.response.apply(response.headers_mut());
     Ok(response.map(BodyExt::boxed_unsync))
@@ -109,6 +125,10 @@ fn fault(upstream: &Upstream, failure: Failure) -> Fault {
     match failure {
         Failure::Unreachable(words) => {
             Fault::new(Kind::BadGateway, "the app behind can't be reached").because(format!("upstream {name}: {words}"))
+        }
+        Failure::Ours(words) => {
+            let words = format!("upstream {name}: {words}");
+            Fault::unavailable("too much is under way here; try again", RETRY).because(words)
         }
         Failure::Broken(words) => Fault::new(Kind::BadGateway, "the app behind ended without an answer")
             .because(format!("upstream {name}: {words}")),

@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use crate::{
-    http::{Held, Tunnel},
+    http::{Held, Meter, Tunnel},
     tls::clients::Presented,
     upstream::InFlight,
 };
@@ -43,7 +43,10 @@ pub(super) async fn run(sides: Sides, tunnel: Tunnel, in_flight: Option<InFlight
     let passing = async {
         let (client, app) = tokio::try_join!(client, app).map_err(io::Error::other)?;
         let progress = Arc::new(Progress { begun: Instant::now(), milliseconds: AtomicU64::new(0) });
-        let side = |side: Upgraded| Side { io: TokioIo::new(side), progress: Arc::clone(&progress) };
+        let side = |side: Upgraded| {
+            let (progress, meter) = (Arc::clone(&progress), held.as_ref().map(|held| held.0.clone()));
+            Side { io: TokioIo::new(side), progress, meter }
+        };
         let (mut client, mut app) = (side(client), side(app));
         let copied = tokio::io::copy_bidirectional(&mut client, &mut app);
         tokio::pin!(copied);
@@ -106,14 +109,19 @@ impl Progress {
 struct Side {
     io: TokioIo<Upgraded>,
     progress: Arc<Progress>,
+    meter: Option<Meter>,
 }
 
 impl AsyncRead for Side {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.io).poll_read(cx, buffer);
-        if buffer.filled().len() > before {
+        let came = buffer.filled().len() - before;
+        if came > 0 {
             self.progress.now();
+            if let Some(meter) = &self.meter {
+                meter(came);
+            }
         }
         read
     }

@@ -29,6 +29,7 @@ use super::{
     linger::Linger,
     proxied,
     pulse::{Due, Protocol, Pulse},
+    quiet::Http1,
     stall::Stall,
     watched::{Door, Running, Streams, Watched},
 };
@@ -76,7 +77,8 @@ pub(super) struct Shared {
 /// What one connection holds while it is open.
 #[derive(Debug)]
 pub(super) struct Arrival {
-    pub(super) socket: TcpStream,
+    /// Accepted, and watched by no poller yet.
+    pub(super) socket: std::net::TcpStream,
     pub(super) peer: SocketAddr,
     /// Whether the peer is a balancer, which says first whose connection it passes on.
     pub(super) balanced: bool,
@@ -89,14 +91,15 @@ pub(super) struct Arrival {
 }
 
 type Encrypted = Stall<Linger<TcpStream>>;
-type Decrypted = Watched<TlsStream<Encrypted>>;
-type Io1 = TokioIo<Guard<Decrypted>>;
-type Io2 = TokioIo<Decrypted>;
+/// Boxed: it is large, and moved from hand to hand.
+type Session = Box<TlsStream<Encrypted>>;
+pub(super) type Decrypted = Watched<Session>;
 
 /// Serves one connection to its end.
 pub(super) async fn run<S: Handler>(arrival: Arrival, tls: Arc<ServerConfig>, service: S, shared: Arc<Shared>) {
     let Arrival { socket, peer, balanced, desync, clients, open, permit } = arrival;
     let mut stop = shared.stop.clone();
+    let Ok(socket) = TcpStream::from_std(socket) else { return };
     let Ok(local) = socket.local_addr() else { return };
     // By the trust of now, or a later one, the client is judged.
     let clients = clients.map(|clients| (clients.epoch(), clients));
@@ -128,15 +131,16 @@ pub(super) async fn run<S: Handler>(arrival: Arrival, tls: Arc<ServerConfig>, se
     let door = Door { service, connection: connection.clone(), pulse: pulse.clone(), verdicts: verdicts.clone() };
     let end = match protocol {
         Protocol::Http1 => {
-            let io = TokioIo::new(Guard::new(io, verdicts, pulse.clone(), connection.clone()));
-            let served = http1_builder(&shared.limits).serve_connection(io, door).with_upgrades();
+            let guard = Guard::new(io, verdicts, pulse.clone(), connection.clone());
+            let served = Http1::new(guard, door, http1_builder(&shared.limits));
             drive(served, &pulse, &connection, &mut stop).await
         }
         Protocol::Http2 => {
             let streams = Running::default();
             let connection_of =
                 http2_builder(&shared.limits, streams.streams()).serve_connection(TokioIo::new(io), door);
-            drive(Http2 { connection: connection_of, streams }, &pulse, &connection, &mut stop).await
+            let served = Http2 { connection: Box::new(connection_of), streams };
+            drive(served, &pulse, &connection, &mut stop).await
         }
     };
     // What was switched to another protocol goes on without us, and is ours to end.
@@ -172,25 +176,15 @@ enum End {
 }
 
 /// What hyper's two kinds of connection have in common.
-trait Served: Unpin {
+pub(super) trait Served: Unpin {
     fn poll_served(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>>;
     /// No further requests; those under way go on.
     fn end(&mut self);
 }
 
-impl<S: Handler> Served for http1::UpgradeableConnection<Io1, Door<S>> {
-    fn poll_served(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
-        Pin::new(self).poll(cx)
-    }
-
-    fn end(&mut self) {
-        Pin::new(self).graceful_shutdown();
-    }
-}
-
 /// An HTTP/2 connection, and the streams it has begun.
 struct Http2<S: Handler> {
-    connection: http2::Connection<Io2, Door<S>, Streams>,
+    connection: Box<http2::Connection<TokioIo<Decrypted>, Door<S>, Streams>>,
     streams: Running,
 }
 
@@ -203,7 +197,7 @@ impl<S: Handler> Served for Http2<S> {
     }
 
     fn end(&mut self) {
-        Pin::new(&mut self.connection).graceful_shutdown();
+        Pin::new(&mut *self.connection).graceful_shutdown();
     }
 }
 
@@ -314,7 +308,7 @@ async fn handshake(
     balanced: bool,
     tls: Arc<ServerConfig>,
     shared: &Shared,
-) -> Option<(TlsStream<Encrypted>, Option<SocketAddr>)> {
+) -> Option<(Session, Option<SocketAddr>)> {
     let Shared { limits, metrics, .. } = shared;
     let stalled = metrics.connections_refused.with_label_values(&["send_stall"]);
     let mut began = Instant::now();
@@ -324,7 +318,7 @@ async fn handshake(
         began = Instant::now();
         let client = if balanced { proxied::client(&mut socket).await? } else { None };
         let io = Stall::new(Linger::new(socket, LINGER), limits.send_idle_timeout, stalled);
-        Ok((TlsAcceptor::from(tls).accept(io).await?, client))
+        Ok((Box::new(Box::pin(TlsAcceptor::from(tls).accept(io)).await?), client))
     };
     let outcome = tokio::time::timeout(limits.handshake_timeout, work).await;
     let (stream, outcome) = match outcome {

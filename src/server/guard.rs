@@ -32,6 +32,8 @@ use crate::{
 
 /// What HTTP reads where a head is refused.
 const IN_PLACE: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
+/// What is read of a connection's first bytes; most requests fit.
+const FIRST: usize = 2 << 10;
 /// As many notes wait for their requests at most: heads that came ahead.
 const NOTES: usize = 64;
 
@@ -83,7 +85,8 @@ impl Verdicts {
 
     fn note(&self, note: Note) {
         let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
-        if notes.len() < NOTES {
+        // One that is refused is the last.
+        if notes.len() < NOTES || note.refused {
             notes.push_back(note);
         }
     }
@@ -138,6 +141,8 @@ pub(super) struct Guard<T> {
     pulse: Arc<Pulse>,
     connection: Arc<Connection>,
     state: State,
+    /// What came before there was anybody to read it.
+    first: Vec<u8>,
     /// What came and may not go on yet, from `begin`; the first `passed` bytes of that may.
     held: Vec<u8>,
     begin: usize,
@@ -176,6 +181,7 @@ impl<T> Guard<T> {
             pulse,
             connection,
             state: State::Head,
+            first: Vec::new(),
             held: Vec::new(),
             begin: 0,
             passed: 0,
@@ -184,6 +190,18 @@ impl<T> Guard<T> {
             upgrade: false,
             last: false,
         }
+    }
+
+    /// Waits until there is something for HTTP to read, which it then finds.
+    pub(super) fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>
+    where
+        T: AsyncRead + Unpin,
+    {
+        let mut space = [0; FIRST];
+        let mut buf = ReadBuf::new(&mut space);
+        ready!(Pin::new(&mut *self).poll_read(cx, &mut buf))?;
+        self.first = buf.filled().to_vec();
+        Poll::Ready(Ok(()))
     }
 
     /// How many of `bytes`, which begin where the state stands, may go on now.
@@ -295,6 +313,8 @@ impl<T> Guard<T> {
                     self.state = State::Head;
                     self.look();
                 }
+                // A client that leaves is noticed; what it says meanwhile is kept, to a bound.
+                State::Undecided if self.held.len() < self.verdicts.header_bytes => return None,
                 // The end of the request wakes the connection; behind what was refused the answer
                 // is all that is left to do.
                 State::Undecided | State::Shut => return Some(Poll::Pending),
@@ -314,6 +334,12 @@ impl<T> Guard<T> {
 impl<T: AsyncRead + Unpin> AsyncRead for Guard<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if !this.first.is_empty() {
+            let here = this.first.len().min(buf.remaining());
+            buf.put_slice(&this.first[..here]);
+            this.first = this.first.split_off(here);
+            return Poll::Ready(Ok(()));
+        }
         loop {
             if let Some(outcome) = this.at_hand(buf) {
                 return outcome;
@@ -332,6 +358,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for Guard<T> {
                     return Poll::Ready(Ok(()));
                 }
             } else {
+                // What has gone on is let go of, or a connection's whole history would be kept.
+                this.held.drain(..this.begin);
+                this.begin = 0;
                 this.held.extend_from_slice(fresh);
                 buf.set_filled(before);
                 this.look();
@@ -363,5 +392,59 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Guard<T> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+
+    use super::*;
+    use crate::{config::Limits, server::pulse::Protocol};
+
+    fn guard(mode: Desync) -> (Guard<DuplexStream>, DuplexStream) {
+        let (ours, theirs) = duplex(1 << 20);
+        let here = SocketAddr::from(([127, 0, 0, 1], 1));
+        let connection = Arc::new(Connection::new(here, here, None));
+        let verdicts = Verdicts::new(mode, 64 << 10, Metrics::new().expect("metrics"));
+        (Guard::new(ours, verdicts, Pulse::new(Protocol::Http1, &Limits::default()), connection), theirs)
+    }
+
+    #[tokio::test]
+    async fn what_has_gone_on_is_let_go_of() {
+        let (mut guard, mut client) = guard(Desync::Strictest);
+        let head = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 7000\r\n\r\n";
+        let message = [&head[..], &[b'x'; 7000]].concat();
+        let mut space = vec![0; 64 << 10];
+        client.write_all(&message[..20]).await.expect("is written");
+        for _ in 0..200 {
+            // The rest of one, and the beginning of the next.
+            client.write_all(&message[20..]).await.expect("is written");
+            client.write_all(&message[..20]).await.expect("is written");
+            let mut came = 0;
+            while came < message.len() {
+                came += guard.read(&mut space).await.expect("goes on");
+            }
+            assert_eq!(came, message.len(), "no more than is whole");
+        }
+        assert!(guard.held.capacity() < 64 << 10, "{}", guard.held.capacity());
+    }
+
+    #[tokio::test]
+    async fn the_last_word_is_kept_however_many_were_before() {
+        let (mut guard, mut client) = guard(Desync::Defensive);
+        let acceptable = b"GET / HTTP/1.1\nhost: a\n\n".repeat(2 * NOTES);
+        let severe = b"GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n";
+        client.write_all(&[&acceptable[..], severe].concat()).await.expect("is written");
+        let (mut seen, mut space) = (Vec::new(), vec![0; 64 << 10]);
+        while !seen.ends_with(IN_PLACE) {
+            let came = guard.read(&mut space).await.expect("goes on");
+            seen.extend_from_slice(&space[..came]);
+        }
+        let notes = guard.verdicts.notes.lock().expect("whole");
+        let last = notes.back().expect("a note");
+        assert!(last.refused && last.request == 2 * NOTES as u64, "{last:?}");
     }
 }

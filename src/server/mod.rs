@@ -21,6 +21,7 @@ use self::{
     connection::{Arrival, Shared, stopped},
     drain::{Tracker, reached},
     proxied::Balancers,
+    workers::Workers,
 };
 use crate::{
     config::{Desync, Limits},
@@ -38,8 +39,10 @@ pub mod linger;
 pub mod plain;
 pub mod proxied;
 mod pulse;
+mod quiet;
 pub mod stall;
 mod watched;
+mod workers;
 
 pub use drain::{Drained, Stop};
 
@@ -151,10 +154,18 @@ impl Server {
         let tracker = Tracker::new();
         let shared = Arc::new(Shared { limits, metrics, stop: to_connections });
         let mut accepting = JoinSet::new();
+        let workers = match Workers::start() {
+            Ok(workers) => Arc::new(workers),
+            Err(error) => {
+                tracing::error!(%error, "no threads to serve by; raise the limit of processes (ulimit -u)");
+                return Drained { cut: 0 };
+            }
+        };
         for (listener, local, front) in listeners {
             tracing::info!(address = %local, "listening");
             let (slots, tracker, shared) = (slots.clone(), tracker.clone(), shared.clone());
-            accepting.spawn(Acceptor { listener, front, slots, tracker, shared }.run(service.clone()));
+            let workers = Arc::clone(&workers);
+            accepting.spawn(Acceptor { listener, front, slots, tracker, shared, workers }.run(service.clone()));
         }
         // What is kept in the service (pools, budgets) may end with the last connection.
         drop(service);
@@ -210,6 +221,7 @@ struct Acceptor {
     slots: Arc<Semaphore>,
     tracker: Tracker,
     shared: Arc<Shared>,
+    workers: Arc<Workers>,
 }
 
 impl Acceptor {
@@ -249,14 +261,28 @@ impl Acceptor {
                 permit
             };
             nodelay(&socket);
+            // The worker's own poller watches it from now on.
+            let socket = match socket.into_std() {
+                Ok(socket) => socket,
+                Err(error) => {
+                    tracing::debug!(%error, "a connection can't be handed on");
+                    continue;
+                }
+            };
             let balanced = self.front.balancers.as_ref().is_some_and(|balancers| balancers.has(peer));
             let (clients, open, shared) = (self.front.clients.clone(), self.tracker.open(), self.shared.clone());
             let desync = self.front.desync;
             let arrival = Arrival { socket, peer, balanced, desync, clients, open, permit };
             match &self.front.spoken {
-                Spoken::Tls(tls) => tokio::spawn(connection::run(arrival, tls.clone(), service.clone(), shared)),
-                Spoken::Plain(challenges) => tokio::spawn(plain::run(arrival, challenges.clone(), shared)),
-            };
+                Spoken::Tls(tls) => {
+                    let (tls, service) = (tls.clone(), service.clone());
+                    self.workers.serve(async move { connection::run(arrival, tls, service, shared).await });
+                }
+                Spoken::Plain(challenges) => {
+                    let challenges = challenges.clone();
+                    self.workers.serve(async move { plain::run(arrival, challenges, shared).await });
+                }
+            }
         }
     }
 }

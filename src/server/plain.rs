@@ -8,6 +8,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header, uri::Auth
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
 
 use super::{
     connection::{Arrival, In, Shared},
@@ -24,7 +25,8 @@ pub type Challenges = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 /// Serves one connection: one request, within the time for a head.
 pub(super) async fn run(arrival: Arrival, challenges: Challenges, shared: Arc<Shared>) {
-    let Arrival { mut socket, balanced, open, permit, .. } = arrival;
+    let Arrival { socket, balanced, open, permit, .. } = arrival;
+    let Ok(mut socket) = TcpStream::from_std(socket) else { return };
     let mut stop = shared.stop.clone();
     let timeout = shared.limits.header_timeout;
     let _state = In::new(&shared.metrics, "plain");

@@ -77,7 +77,7 @@ fn two<'a>(fit: &[Fit<'a>]) -> Fit<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::target::Place;
+    use crate::upstream::target::{From, Place};
 
     fn fit(targets: &[Arc<Target>]) -> Vec<Fit<'_>> {
         targets.iter().map(|target| (target, u64::from(target.weight()) * 1000)).collect()
@@ -86,7 +86,7 @@ mod tests {
     fn targets(weights: &[u32]) -> Vec<Arc<Target>> {
         let one = |(at, weight): (usize, &u32)| {
             let authority = format!("127.0.0.1:{}", 1000 + at);
-            Arc::new(Target::new(Place { https: false, of: authority.clone(), authority }, *weight, None, false))
+            Arc::new(Target::new(Place { https: false, of: authority.clone(), authority }, *weight, From::Start))
         };
         weights.iter().enumerate().map(one).collect()
     }

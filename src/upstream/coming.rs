@@ -15,47 +15,54 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use super::{InFlight, pool::One, target::Target};
+use super::{
+    InFlight,
+    pool::{One, Stream},
+    sent::Activity,
+    target::Target,
+};
+
+const GONE: &str = "the app behind is gone, and its time over";
 
 /// A body that a target sends.
 pub struct Coming {
-    body: Incoming,
-    idle: Duration,
-    since: Instant,
-    via: Via,
-    target: Arc<Target>,
-    in_flight: Option<InFlight>,
+    pub(super) body: Incoming,
+    pub(super) idle: Duration,
+    /// When something last went or came, the client's own body included.
+    pub(super) activity: Arc<Activity>,
+    pub(super) via: Via,
+    pub(super) target: Arc<Target>,
+    pub(super) in_flight: Option<InFlight>,
 }
 
-enum Via {
+pub(super) enum Via {
     /// A connection that is ours until the end.
     One(Box<One>),
-    /// One that others share, with a clock of our own once it is waited for.
-    Shared(Option<Waiting>),
+    /// A stream of one that others share, with a clock of our own once it is waited for.
+    Shared { _stream: Option<Stream>, waiting: Option<Waiting> },
     /// Nothing is left to come.
     Over,
 }
 
-struct Waiting {
+pub(super) struct Waiting {
     timer: Pin<Box<Sleep>>,
     cut: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
+impl Via {
+    pub(super) fn of(one: Option<Box<One>>, stream: Option<Stream>) -> Self {
+        one.map_or(Self::Shared { _stream: stream, waiting: None }, Self::One)
+    }
+}
+
 impl Coming {
-    pub(super) fn new(
-        body: Incoming,
-        one: Option<Box<One>>,
-        idle: Duration,
-        target: Arc<Target>,
-        in_flight: InFlight,
-        switching: bool,
-    ) -> Self {
-        let via = one.map_or(Via::Shared(None), Via::One);
-        let mut coming = Self { body, idle, since: Instant::now(), via, target, in_flight: Some(in_flight) };
-        if coming.body.is_end_stream() && !switching {
-            coming.over();
+    /// As it begins: what has no body is over at once.
+    pub(super) fn begun(mut self, switching: bool) -> Self {
+        self.activity.now();
+        if self.body.is_end_stream() && !switching {
+            self.over();
         }
-        coming
+        self
     }
 
     /// The request counts as under way no more, and its connection is another's.
@@ -88,7 +95,7 @@ impl Coming {
     fn poll_clock(&mut self, cx: &mut Context<'_>) -> Poll<&'static str> {
         let (timer, cut) = match &mut self.via {
             Via::One(one) => (&mut one.timer, &mut one.cut),
-            Via::Shared(waiting) => {
+            Via::Shared { waiting, .. } => {
                 let waiting = waiting.get_or_insert_with(|| Waiting {
                     timer: Box::pin(tokio::time::sleep(self.idle)),
                     cut: Box::pin(self.target.cut_asked()),
@@ -98,10 +105,10 @@ impl Coming {
             Via::Over => return Poll::Pending,
         };
         if cut.as_mut().poll(cx).is_ready() {
-            return Poll::Ready("the app behind is gone, and its time over");
+            return Poll::Ready(GONE);
         }
         while timer.as_mut().poll(cx).is_ready() {
-            let due = self.since + self.idle;
+            let due = self.activity.last() + self.idle;
             if due <= Instant::now() {
                 return Poll::Ready("the app behind stopped in the middle of its answer");
             }
@@ -117,8 +124,12 @@ impl Body for Coming {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = &mut *self;
+        // Also where there is always more to be passed on, and nothing is waited for.
+        if this.target.is_over() && this.in_flight.is_some() {
+            return Poll::Ready(Some(Err(GONE.into())));
+        }
         if let Poll::Ready(frame) = this.poll_body(cx) {
-            this.since = Instant::now();
+            this.activity.now();
             if frame.is_none() || this.body.is_end_stream() {
                 this.over();
             }

@@ -21,12 +21,26 @@ pub(super) struct Connector {
     tls: TlsConnector,
     /// The name that is asked for, whatever a target's own is.
     server_name: Option<ServerName<'static>>,
-    timeout: Duration,
+    pub(super) timeout: Duration,
+}
+
+/// Why there is no connection.
+pub(super) struct Unconnected {
+    pub(super) words: String,
+    /// Whether it is for lack of something here, and says nothing of the target.
+    pub(super) ours: bool,
+}
+
+impl Unconnected {
+    pub(super) fn new(words: &str) -> Self {
+        Self { words: words.to_owned(), ours: false }
+    }
 }
 
 impl Connector {
     pub(super) fn new(config: &config::Upstream) -> Result<Self, String> {
-        let mut tls = tls(&config.tls)?;
+        let https = config.targets.iter().any(|target| target.https);
+        let mut tls = tls(&config.tls, https)?;
         if config.protocol == Protocol::Http2 {
             tls.alpn_protocols = vec![b"h2".to_vec()];
         }
@@ -42,40 +56,46 @@ impl Connector {
     }
 
     /// A new connection, handshake and all, within its time.
-    pub(super) async fn connect(&self, target: &Target) -> Result<Link, String> {
+    pub(super) async fn connect(&self, target: &Target) -> Result<Link, Unconnected> {
         let connecting = self.within_its_time(target);
         let connected = tokio::time::timeout(self.timeout, connecting).await;
-        connected.unwrap_or_else(|_| Err("no connection in time".into()))
+        connected.unwrap_or_else(|_| Err(Unconnected::new("no connection in time")))
     }
 
-    async fn within_its_time(&self, target: &Target) -> Result<Link, String> {
+    async fn within_its_time(&self, target: &Target) -> Result<Link, Unconnected> {
         let place = target.place();
-        let socket = TcpStream::connect(&*place.authority).await.map_err(|error| format!("can't connect: {error}"))?;
-        socket.set_nodelay(true).map_err(|error| error.to_string())?;
+        let socket = TcpStream::connect(&*place.authority).await.map_err(|error| Unconnected {
+            words: format!("can't connect: {error}"),
+            ours: matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::EADDRNOTAVAIL)),
+        })?;
+        let unset = |error: std::io::Error| Unconnected::new(&error.to_string());
+        socket.set_nodelay(true).map_err(unset)?;
         let keepalive = TcpKeepalive::new().with_time(KEEPALIVE);
-        SockRef::from(&socket).set_tcp_keepalive(&keepalive).map_err(|error| error.to_string())?;
+        SockRef::from(&socket).set_tcp_keepalive(&keepalive).map_err(unset)?;
         if !place.https {
             return Ok(Link::plain(socket));
         }
         let name = match &self.server_name {
             Some(name) => name.clone(),
-            None => target.server_name()?,
+            None => target.server_name().map_err(|words| Unconnected::new(&words))?,
         };
-        let stream = self.tls.connect(name, socket).await.map_err(|error| format!("TLS: {error}"))?;
+        let connecting = self.tls.connect(name, socket).await;
+        let stream = connecting.map_err(|error| Unconnected::new(&format!("TLS: {error}")))?;
         let spoken = stream.get_ref().1.alpn_protocol();
         if self.protocol == Protocol::Http2 && spoken != Some(b"h2") {
-            return Err("the target doesn't speak HTTP/2 over TLS".into());
+            return Err(Unconnected::new("the target doesn't speak HTTP/2 over TLS"));
         }
         Ok(Link::tls(stream))
     }
 }
 
-fn tls(config: &config::UpstreamTls) -> Result<ClientConfig, String> {
+fn tls(config: &config::UpstreamTls, https: bool) -> Result<ClientConfig, String> {
     let mut roots = RootCertStore::empty();
     match &config.roots {
         Some(path) => {
             let unread = |error: String| format!("{}: {error}", path.display());
-            let pem = fs::read(path).map_err(|error| unread(error.to_string()))?;
+            let pem =
+                fs::read(path).map_err(|error| unread(format!("{error}; put the authorities of the targets there")))?;
             for found in CertificateDer::pem_slice_iter(&pem) {
                 let found = found.map_err(|_| unread("is not PEM text".into()))?;
                 roots.add(found).map_err(|error| unread(format!("holds what is no authority: {error}")))?;
@@ -87,6 +107,12 @@ fn tls(config: &config::UpstreamTls) -> Result<ClientConfig, String> {
         None => {
             let found = rustls_native_certs::load_native_certs();
             roots.add_parsable_certificates(found.certs);
+            if roots.is_empty() && https {
+                let why = found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
+                return Err(format!(
+                    "the system has no authorities to believe{why}: install ca-certificates, or name some by `tls.roots`"
+                ));
+            }
         }
     }
     let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))

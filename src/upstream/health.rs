@@ -57,10 +57,10 @@ async fn look_after(upstream: Arc<Upstream>, target: Arc<Target>, health: Health
         let (name, at) = (upstream.name.as_str(), target.name());
         if unwell >= health.unhealthy && target.found(false) {
             let why = found.err().unwrap_or_default();
-            tracing::warn!(upstream = name, target = at, "a target is unwell and gets no requests: {why}");
+            tracing::warn!(upstream = name, address = at, "a target is unwell and gets no requests: {why}");
             upstream.metrics.upstream_healthy.with_label_values(&[name, at]).set(0);
         } else if well >= health.healthy && target.found(true) {
-            tracing::info!(upstream = name, target = at, "a target is well again");
+            tracing::info!(upstream = name, address = at, "a target is well again");
             upstream.metrics.upstream_healthy.with_label_values(&[name, at]).set(1);
         }
         tokio::time::sleep(jittered(health.interval)).await;

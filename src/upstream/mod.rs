@@ -6,7 +6,6 @@
 use std::{
     fmt,
     future::{Future, poll_fn},
-    net::SocketAddr,
     pin::Pin,
     sync::{
         Arc,
@@ -30,12 +29,13 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
+use self::coming::Via;
 pub use self::{coming::Coming, sticky::Cookies, target::InFlight};
 use self::{
     connect::Connector,
     pool::{One, Taken, Wants},
     sent::{Activity, Lent},
-    target::{Place, Target},
+    target::{From, Place, Target},
 };
 use crate::{
     config::{self, Choice, Protocol},
@@ -77,6 +77,7 @@ pub struct Upstream {
     choice: Choice,
     connector: Connector,
     idle: Duration,
+    head: Duration,
     resolve: Duration,
     slow_start: Duration,
     deregistration_delay: Duration,
@@ -105,6 +106,8 @@ pub struct Answer {
 pub enum Failure {
     /// No target could be reached; the words are for the log.
     Unreachable(String),
+    /// No connection could be made for lack of something here; the words are for the log.
+    Ours(String),
     /// It was sent, and the target ended without an answer; the words are for the log.
     Broken(String),
     /// The client's own body failed; that failure is among its causes.
@@ -129,6 +132,7 @@ impl Upstream {
             connector: Connector::new(config)?,
             choice: config.choice,
             idle: config.idle_timeout,
+            head: config.head_timeout,
             resolve: config.resolve,
             slow_start: config.slow_start,
             deregistration_delay: config.deregistration_delay,
@@ -147,7 +151,14 @@ impl Upstream {
             places.into_iter().map(|place| (place, target.weight))
         });
         let places = places.collect();
-        upstream.put(places, before.is_some());
+        upstream.put(places, before.is_some(), false);
+        if upstream.health.is_none() {
+            // Nobody would find a target well again.
+            for target in upstream.targets.load().iter() {
+                target.found(true);
+                upstream.metrics.upstream_healthy.with_label_values(&[&upstream.name, target.name()]).set(1);
+            }
+        }
         Ok(Arc::new(upstream))
     }
 
@@ -157,21 +168,33 @@ impl Upstream {
         self.targets.load().iter().map(|target| target.place()).filter(ours).cloned().collect()
     }
 
-    /// Has other targets from now on. Those that are the same go on as they fare.
-    fn put(&self, places: Vec<(Place, u32)>, others: bool) -> Vec<Arc<Target>> {
+    /// Has other targets from now on. Those that are the same go on as they fare, and where they
+    /// are `ours` with their connections. `others` were at work before those that are new.
+    fn put(&self, places: Vec<(Place, u32)>, others: bool, ours: bool) -> Vec<Arc<Target>> {
         let old = self.targets.load_full();
         let mut new: Vec<Arc<Target>> = Vec::with_capacity(places.len());
         for (place, weight) in places {
-            let target =
-                |before: Option<&Arc<Target>>| Target::new(place.clone(), weight, before.map(|b| &**b), others);
-            let fresh = target(None);
+            let same =
+                |other: &&Arc<Target>| other.place().https == place.https && other.place().authority == place.authority;
             // Two names may lead to one place.
-            if new.iter().any(|other| other.name() == fresh.name()) {
+            if new.iter().any(|other| same(&other)) {
                 continue;
             }
-            let before = old.iter().find(|other| other.name() == fresh.name());
-            let target = Arc::new(if before.is_some() { target(before) } else { fresh });
-            if before.is_none() {
+            let of_name = |other: &&Arc<Target>| other.place().is_unresolved() && other.place().of == place.of;
+            let from = match (old.iter().find(same), old.iter().find(of_name)) {
+                (Some(before), _) => From::Before(before),
+                (None, Some(before)) => From::Name(before),
+                (None, None) if others => From::Addition,
+                (None, None) => From::Start,
+            };
+            let fresh = !matches!(from, From::Before(_));
+            // With its connections, where nothing about it has changed.
+            let target = match from {
+                From::Before(_) if ours => old.iter().find(|other| same(other) && other.weight() == weight).cloned(),
+                _ => None,
+            };
+            let target = target.unwrap_or_else(|| Arc::new(Target::new(place.clone(), weight, from)));
+            if fresh {
                 self.metrics.upstream_healthy.with_label_values(&[&self.name, target.name()]).set(1);
             }
             new.push(target);
@@ -189,9 +212,7 @@ impl Upstream {
         if now == places {
             return;
         }
-        // A name that is looked up for the first time brings nothing new.
-        let first = now.iter().any(|(place, _)| place.authority == place.of && place.of.parse::<SocketAddr>().is_err());
-        for gone in self.put(places, !first) {
+        for gone in self.put(places, true, true) {
             self.retire(gone);
         }
     }
@@ -200,6 +221,7 @@ impl Upstream {
     pub fn retire_but(&self, next: Option<&Self>) {
         let kept = next.map(|next| next.targets.load_full()).unwrap_or_default();
         for target in self.targets.load().iter() {
+            target.pool.clear();
             if !kept.iter().any(|kept| kept.name() == target.name()) {
                 self.retire(Arc::clone(target));
             }
@@ -207,14 +229,20 @@ impl Upstream {
     }
 
     fn retire(&self, target: Arc<Target>) {
+        if target.place().is_unresolved() && self.configured.iter().any(|of| of.authority == target.place().of) {
+            // It is there, by its addresses: what is under way ends as it began.
+            let _ = self.metrics.upstream_healthy.remove_label_values(&[&self.name, target.name()]);
+            return;
+        }
+        target.pool.clear();
         let (upstream, metrics, delay) = (self.name.clone(), self.metrics.clone(), self.deregistration_delay);
-        tracing::info!(upstream, target = target.name(), under_way = target.load(), "a target is no longer there");
+        tracing::info!(upstream, address = target.name(), under_way = target.load(), "a target is no longer there");
         let _ = metrics.upstream_healthy.remove_label_values(&[&upstream, target.name()]);
         tokio::spawn(async move {
             tokio::time::sleep(delay).await;
             let left = target.load();
             if left > 0 {
-                tracing::warn!(upstream, target = target.name(), left, "requests to a target that is gone are cut");
+                tracing::warn!(upstream, address = target.name(), left, "requests to a target that is gone are cut");
             }
             target.cut();
         });
@@ -272,16 +300,17 @@ impl Upstream {
             };
             let label = match &failure {
                 Failure::Unreachable(_) => "unreachable",
+                Failure::Ours(_) => "ours",
                 Failure::Broken(_) => "broken",
                 Failure::Client(_) => "client",
                 Failure::Idle(_) => "timeout",
             };
             self.metrics.upstream_requests.with_label_values(&[&self.name, label]).inc();
-            if let Failure::Client(_) = failure {
+            if let Failure::Client(_) | Failure::Ours(_) = failure {
                 return Err(failure);
             }
             if target.failed() {
-                tracing::warn!(upstream = self.name, target = target.name(), "a target is left out for a while");
+                tracing::warn!(upstream = self.name, address = target.name(), "a target is left out for a while");
             }
             tried.push(target);
             let safe = match &failure {
@@ -340,20 +369,38 @@ impl Upstream {
                 true => Wants::Fresh,
                 false => Wants::Any,
             };
-            let taken = target.pool.take(target, &self.connector, wants).await.map_err(Failure::Unreachable)?;
+            let taken = target.pool.take(target, &self.connector, wants).await.map_err(|unconnected| {
+                if unconnected.ours {
+                    Failure::Ours(unconnected.words)
+                } else {
+                    Failure::Unreachable(unconnected.words)
+                }
+            })?;
             let request = match unsent.take() {
                 Some(request) => request,
                 None => self.request(head, target, lender.lend(activity)),
             };
+            let mut stream = None;
             let (response, one) = match taken {
                 Taken::One(mut one) => (self.on_one(&mut one, request, activity).await, Some(one)),
-                Taken::Shared(mut sender) => (self.on_shared(&mut sender, target, request, activity).await, None),
+                Taken::Shared(mut sender, open) => {
+                    stream = Some(open);
+                    (self.on_shared(&mut sender, target, request, activity).await, None)
+                }
             };
             match response {
                 Ok(response) => {
                     let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-                    let coming = |body| Coming::new(body, one, self.idle, Arc::clone(target), in_flight, switching);
-                    return Ok(response.map(coming));
+                    let via = Via::of(one, stream);
+                    let coming = |body| Coming {
+                        body,
+                        idle: self.idle,
+                        activity: Arc::clone(activity),
+                        via,
+                        target: Arc::clone(target),
+                        in_flight: Some(in_flight),
+                    };
+                    return Ok(response.map(|body| coming(body).begun(switching)));
                 }
                 // The target has ended it while it waited, and nothing has left.
                 Err(Broke { request: Some(request), .. }) if !again => unsent = Some(request),
@@ -391,7 +438,7 @@ impl Upstream {
     ) -> Result<Response<Incoming>, Broke> {
         activity.now();
         let mut answer = std::pin::pin!(sender.try_send_request(request));
-        let mut timer = std::pin::pin!(tokio::time::sleep(self.idle));
+        let mut timer = std::pin::pin!(tokio::time::sleep(self.head));
         let mut cut = std::pin::pin!(target.cut_asked());
         let answer = poll_fn(|cx| {
             if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
@@ -415,9 +462,9 @@ impl Upstream {
             return Poll::Ready(Broke { failure, request: None });
         }
         while timer.as_mut().poll(cx).is_ready() {
-            let due = activity.last() + self.idle;
+            let due = activity.last() + self.head;
             if due <= Instant::now() {
-                return Poll::Ready(Broke { failure: Failure::Idle(self.idle), request: None });
+                return Poll::Ready(Broke { failure: Failure::Idle(self.head), request: None });
             }
             timer.as_mut().reset(due);
         }
@@ -476,7 +523,7 @@ fn broke(mut error: TrySendError<Request<Lent>>, activity: &Activity) -> Broke {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreachable(words) | Self::Broken(words) => f.write_str(words),
+            Self::Unreachable(words) | Self::Ours(words) | Self::Broken(words) => f.write_str(words),
             Self::Client(error) => error.fmt(f),
             Self::Idle(idle) => write!(f, "nothing went or came for {} s", idle.as_secs()),
         }

@@ -7,7 +7,10 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -16,27 +19,50 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::time::{Instant, Sleep};
 
-use super::{connect::Connector, link::Link, sent::Lent, target::Target};
+use super::{
+    connect::{Connector, Unconnected},
+    sent::Lent,
+    target::Target,
+};
 use crate::config::Protocol;
 
 /// How long a connection waits for a request.
 const KEPT: Duration = Duration::from_secs(60);
-/// How many of those to one target.
+/// Threads that have connections of their own; more share.
+const SHELVES: usize = 16;
+/// How many of those to one target, for each thread.
 const MOST_KEPT: usize = 256;
 /// What a target may have sent of a head, and of a body that nobody has read; bytes.
 const HTTP1_BUFFER: usize = 128 << 10;
 const HTTP2_STREAM: u32 = 256 << 10;
 const HTTP2_CONNECTION: u32 = 16 << 20;
 const HTTP2_HEAD: u32 = 64 << 10;
+/// Streams on one connection before there is another, and connections to one target, for each
+/// thread. Targets commonly take 100 or 128 at once.
+const STREAMS: usize = 100;
+const MOST_SHARED: usize = 16;
 /// Pings, so that a dead target is found out.
 const PING: Duration = Duration::from_secs(20);
 
-/// The connections to one target.
+/// The connections to one target: each thread has its own, so that no request waits for another
+/// thread's poller.
+pub(super) struct Pool([Shelf; SHELVES]);
+
+/// What one thread has.
 #[derive(Default)]
-pub(super) struct Pool {
+struct Shelf {
     waiting: Mutex<Vec<One>>,
-    shared: tokio::sync::Mutex<Option<http2::SendRequest<Lent>>>,
+    shared: tokio::sync::Mutex<Vec<Shared>>,
 }
+
+/// A connection of HTTP/2, and its streams: as many as there are others who hold this.
+struct Shared {
+    sender: http2::SendRequest<Lent>,
+    streams: Stream,
+}
+
+/// Held by a request as long as its stream is open.
+pub(super) type Stream = Arc<()>;
 
 /// A connection of HTTP/1, for one request at a time.
 pub(super) struct One {
@@ -65,15 +91,37 @@ pub(super) enum Wants {
 pub(super) enum Taken {
     /// Ours alone.
     One(Box<One>),
-    /// Shared with others.
-    Shared(http2::SendRequest<Lent>),
+    /// A stream of one that others share.
+    Shared(http2::SendRequest<Lent>, Stream),
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Shelf::default()))
+    }
+}
+
+/// Which shelf is this thread's.
+fn shelf() -> usize {
+    static THREADS: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static AT: usize = THREADS.fetch_add(1, Ordering::Relaxed) % SHELVES;
+    }
+    AT.with(|at| *at)
 }
 
 impl Pool {
     /// A connection to `target`: one that waits, or a new one.
-    pub(super) async fn take(&self, target: &Target, connector: &Connector, wants: Wants) -> Result<Taken, String> {
+    pub(super) async fn take(
+        &self,
+        target: &Target,
+        connector: &Connector,
+        wants: Wants,
+    ) -> Result<Taken, Unconnected> {
         if connector.protocol == Protocol::Http2 {
-            return self.share(target, connector).await.map(Taken::Shared);
+            // Whoever waits for another's attempt waits no longer than for one of its own.
+            let sharing = tokio::time::timeout(2 * connector.timeout, self.share(target, connector));
+            return sharing.await.unwrap_or_else(|_| Err(Unconnected::new("no connection in time")));
         }
         if wants == Wants::Any {
             while let Some(mut one) = self.pop() {
@@ -85,8 +133,10 @@ impl Pool {
         let link = connector.connect(target).await?;
         let mut builder = http1::Builder::new();
         builder.max_buf_size(HTTP1_BUFFER);
-        let (sender, connection) =
-            builder.handshake(TokioIo::new(link)).await.map_err(|error| crate::fault::chain(&error))?;
+        let (sender, connection) = builder
+            .handshake(TokioIo::new(link))
+            .await
+            .map_err(|error| Unconnected::new(&crate::fault::chain(&error)))?;
         let now = Instant::now();
         let one = One {
             sender,
@@ -103,13 +153,16 @@ impl Pool {
     }
 
     fn pop(&self) -> Option<One> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).pop()
+        self.0[shelf()].waiting().pop()
     }
 
-    async fn share(&self, target: &Target, connector: &Connector) -> Result<http2::SendRequest<Lent>, String> {
-        let mut shared = self.shared.lock().await;
-        if let Some(sender) = shared.as_ref().filter(|sender| !sender.is_closed()) {
-            return Ok(sender.clone());
+    async fn share(&self, target: &Target, connector: &Connector) -> Result<Taken, Unconnected> {
+        let mut shared = self.0[shelf()].shared.lock().await;
+        shared.retain(|shared| !shared.sender.is_closed());
+        let open = shared.len();
+        let free = |shared: &&Shared| Arc::strong_count(&shared.streams) <= STREAMS || open >= MOST_SHARED;
+        if let Some(shared) = shared.iter().filter(free).min_by_key(|shared| Arc::strong_count(&shared.streams)) {
+            return Ok(Taken::Shared(shared.sender.clone(), Arc::clone(&shared.streams)));
         }
         let link = connector.connect(target).await?;
         let mut builder = http2::Builder::new(TokioExecutor::new());
@@ -120,15 +173,18 @@ impl Pool {
             .max_header_list_size(HTTP2_HEAD)
             .keep_alive_interval(PING)
             .keep_alive_timeout(PING);
-        let (sender, connection) =
-            builder.handshake(TokioIo::new(link)).await.map_err(|error| crate::fault::chain(&error))?;
+        let (sender, connection) = builder
+            .handshake(TokioIo::new(link))
+            .await
+            .map_err(|error| Unconnected::new(&crate::fault::chain(&error)))?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection to a target ended");
             }
         });
-        *shared = Some(sender.clone());
-        Ok(sender)
+        let streams = Stream::default();
+        shared.push(Shared { sender: sender.clone(), streams: Arc::clone(&streams) });
+        Ok(Taken::Shared(sender, streams))
     }
 
     /// Has `one` wait for the next request, if it can carry one.
@@ -137,21 +193,40 @@ impl Pool {
             return;
         }
         one.since = Instant::now();
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.0[shelf()].waiting();
         if waiting.len() < MOST_KEPT {
             waiting.push(one);
         }
     }
 
+    /// Lets go of all that waits.
+    pub(super) fn clear(&self) {
+        for shelf in &self.0 {
+            shelf.waiting().clear();
+            // Streams that are open go on; whoever connects just now has one that nobody finds.
+            if let Ok(mut shared) = shelf.shared.try_lock() {
+                shared.clear();
+            }
+        }
+    }
+
     /// Lets go of what has waited for too long, and of what the target has ended.
     pub(super) fn tidy(&self) {
-        let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut good: Vec<One> = waiting.into_iter().filter_map(|mut one| one.is_good().then_some(one)).collect();
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        // Those that came back meanwhile have been used last, and are taken first.
-        good.append(&mut waiting);
-        good.truncate(MOST_KEPT);
-        *waiting = good;
+        for shelf in &self.0 {
+            let waiting = std::mem::take(&mut *shelf.waiting());
+            let mut good: Vec<One> = waiting.into_iter().filter_map(|mut one| one.is_good().then_some(one)).collect();
+            let mut waiting = shelf.waiting();
+            // Those that came back meanwhile have been used last, and are taken first.
+            good.append(&mut waiting);
+            good.truncate(MOST_KEPT);
+            *waiting = good;
+        }
+    }
+}
+
+impl Shelf {
+    fn waiting(&self) -> MutexGuard<'_, Vec<One>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

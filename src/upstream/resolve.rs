@@ -30,7 +30,7 @@ pub(super) async fn watch(upstream: &Arc<Upstream>) {
                 Ok(found) => places.extend(found.into_iter().map(|place| (place, target.weight))),
                 Err(error) => {
                     // Those that were there go on: a resolver's bad moment takes no app away.
-                    tracing::warn!(upstream = upstream.name, target = target.authority, "can't look it up: {error}");
+                    tracing::warn!(upstream = upstream.name, address = target.authority, "can't look it up: {error}");
                     places.extend(upstream.places_of(target).into_iter().map(|place| (place, target.weight)));
                 }
             }

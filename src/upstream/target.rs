@@ -32,6 +32,19 @@ pub(super) struct Place {
     pub(super) of: String,
 }
 
+/// How a target came to be where it is.
+#[derive(Clone, Copy)]
+pub(super) enum From<'a> {
+    /// With the upstream itself.
+    Start,
+    /// Among others that are at work.
+    Addition,
+    /// It is an address of a name that was there, and hadn't been looked up.
+    Name(&'a Target),
+    /// It was there, perhaps with another weight.
+    Before(&'a Target),
+}
+
 /// One target of an upstream.
 pub(super) struct Target {
     place: Place,
@@ -49,7 +62,8 @@ struct State {
     /// What active checks last found.
     healthy: AtomicBool,
     fate: Mutex<Fate>,
-    /// Whether its requests are to end now.
+    /// Whether its requests are to end now: to be looked at, and to be waited for.
+    over: AtomicBool,
     cut: watch::Sender<bool>,
 }
 
@@ -62,13 +76,24 @@ struct Fate {
     warm_from: Option<Instant>,
 }
 
+impl Place {
+    /// Whether it is a name that hasn't been looked up.
+    pub(super) fn is_unresolved(&self) -> bool {
+        self.authority == self.of && self.authority.parse::<std::net::SocketAddr>().is_err()
+    }
+}
+
 impl Target {
-    /// A target at `place`; `before` is who was there, if anybody; `new` says that it comes
-    /// among others that are at work.
-    pub(super) fn new(place: Place, weight: u32, before: Option<&Self>, new: bool) -> Self {
+    /// A target at `place`, as it came there.
+    pub(super) fn new(place: Place, weight: u32, from: From<'_>) -> Self {
         let scheme = if place.https { "https" } else { "http" };
         let name = format!("{scheme}://{}", place.authority);
-        let state = before.map_or_else(|| Arc::new(State::new(new)), |before| Arc::clone(&before.state));
+        let state = match from {
+            From::Start => Arc::new(State::new(None)),
+            From::Addition => Arc::new(State::new(Some(Instant::now()))),
+            From::Name(before) => Arc::new(State::new(before.fate().warm_from)),
+            From::Before(before) => Arc::clone(&before.state),
+        };
         Self { place, name, weight, state, pool: Pool::default() }
     }
 
@@ -157,7 +182,13 @@ impl Target {
 
     /// Ends its requests, which have had their time.
     pub(super) fn cut(&self) {
+        self.state.over.store(true, Ordering::Relaxed);
         self.state.cut.send_replace(true);
+    }
+
+    /// Whether its requests have had their time.
+    pub(super) fn is_over(&self) -> bool {
+        self.state.over.load(Ordering::Relaxed)
     }
 
     /// Resolves when the target has been taken away, and the time for what it had to do is over.
@@ -177,12 +208,13 @@ impl Target {
 }
 
 impl State {
-    fn new(new: bool) -> Self {
-        let fate = Fate { warm_from: new.then(Instant::now), ..Fate::default() };
+    fn new(warm_from: Option<Instant>) -> Self {
+        let fate = Fate { warm_from, ..Fate::default() };
         Self {
             in_flight: AtomicUsize::new(0),
             healthy: AtomicBool::new(true),
             fate: Mutex::new(fate),
+            over: AtomicBool::new(false),
             cut: watch::Sender::new(false),
         }
     }
@@ -229,7 +261,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_new_one_gets_more_and_more() {
-        let (old, new) = (Target::new(place(), 2, None, false), Target::new(place(), 2, None, true));
+        let (old, new) = (Target::new(place(), 2, From::Start), Target::new(place(), 2, From::Addition));
         let share = |target: &Target| target.share(Instant::now(), Duration::from_secs(10));
         assert_eq!((share(&old), share(&new)), (2000, 1));
         tokio::time::advance(Duration::from_secs(5)).await;
@@ -252,8 +284,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn another_weight_is_the_same_target() {
-        let first = Target::new(place(), 1, None, false);
-        let second = Target::new(place(), 3, Some(&first), true);
+        let first = Target::new(place(), 1, From::Start);
+        let second = Target::new(place(), 3, From::Before(&first));
         first.found(false);
         assert!(!second.is_fit(Instant::now()));
         second.found(true);

@@ -11,7 +11,7 @@
 #
 #   tls       sslyze, and OpenSSL 3.5 as pyOpenSSL brings it
 #
-# and sees that curl, openssl, haproxy, nginx, slowhttptest and pebble are there. Nothing here
+# and sees that curl, openssl, haproxy, nginx, slowhttptest, nss_wrapper and pebble are there. Nothing here
 # is part of the product; nothing is written outside target/. Run it as often as you like:
 # it is quick once the pinned requirements have been installed.
 set -euo pipefail
@@ -42,6 +42,8 @@ missing_packages() {
     command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ] || echo haproxy
     command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || echo nginx-light
     command -v slowhttptest >/dev/null || echo slowhttptest
+    # Names of the tests' own, without a resolver.
+    ! LD_PRELOAD=libnss_wrapper.so true 2>&1 | grep -q preloaded || echo libnss-wrapper
     acme_pebble || echo pebble
     # Debian ships the venv module in python3 and the pip it needs elsewhere.
     "$python" -c 'import venv, ensurepip' 2>/dev/null || echo python3-venv

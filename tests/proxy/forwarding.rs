@@ -64,6 +64,10 @@ fn a_request_goes_on_as_it_came_and_says_whence() {
         assert_eq!(said(&answer, "id"), answer.header("x-request-id"));
         assert_eq!(answer.header("x-app"), "one");
     }
+    // Some apps would read these as `/b`.
+    for odd in ["/a/..;/b", "/a/..;x=y/b", "/a/..%5cb"] {
+        assert_eq!(ask(&site, &server, odd, &["--path-as-is"]).status, 400, "{odd}");
+    }
     // What is of one hop stays.
     let hop = [
         "--http1.1",

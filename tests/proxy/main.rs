@@ -6,8 +6,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod access;
 mod apps;
 mod certificates;
+mod compressed;
 mod ending;
 mod failing;
 mod forwarding;
@@ -16,7 +18,10 @@ mod haproxy;
 mod heads;
 mod nginx;
 mod peer;
+mod quotas;
 mod reloading;
 mod routing;
+mod sticky;
 mod streaming;
 mod switched;
+mod targets;

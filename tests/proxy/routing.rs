@@ -40,6 +40,7 @@ fn the_narrowest_route_that_fits_answers() {
         ("/app/42x", &[], "app"),
         ("/app/x", &["-H", "host: one.example"], "host"),
         ("/app/x", &["-H", "host: ONE.example:99"], "host"),
+        ("/app/x", &["-H", "host: one.example."], "host"),
         ("/app/x", &["-H", "host: a.b.example"], "below"),
         ("/app/x", &["-H", "host: example"], "app"),
         ("/app/x", &["-X", "DELETE"], "method"),

@@ -1,7 +1,7 @@
 //! Connections that switch to another protocol: WebSocket, by Python's `websockets`.
 
 use crate::{
-    apps::{ask, serve, to},
+    apps::{ask, said, serve, to},
     nginx::Nginx,
     peer::Peer,
     support::{Sealward, Site, eventually},
@@ -61,9 +61,11 @@ fn an_app_that_doesnt_switch_answers_as_ever() {
     let server = serve(&site, &to(&[app.url()], ""));
     let wants = ["--http1.1", "-H", "Connection: Upgrade", "-H", "Upgrade: websocket"];
     assert_eq!(ask(&site, &server, "/", &wants).status, 200);
-    assert_eq!(
-        ask(&site, &server, "/", &["--http1.1", "-H", "Connection: Upgrade, HTTP2-Settings", "-H", "Upgrade: h2c"])
-            .status,
-        200
-    );
+    // Nor is HTTP another protocol: a client would speak to the app past us.
+    for http in ["h2c", "h2c, websocket", "websocket, h2c", "h2c,", "HTTP/2.0", "h2"] {
+        let upgrade = format!("Upgrade: {http}");
+        let wants = ["--http1.1", "-H", "Connection: Upgrade", "-H", upgrade.as_str(), "-H", "HTTP2-Settings: AAA"];
+        let answer = ask(&site, &server, "/", &wants);
+        assert_eq!((answer.status, said(&answer, "connection").as_str()), (200, ""), "{http}: {answer:?}");
+    }
 }

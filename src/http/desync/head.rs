@@ -198,9 +198,10 @@ fn target<'a>(method: &[u8], target: &'a [u8], worst: &mut Worst) -> Option<&'a 
         return None;
     }
     if !target.iter().all(|byte| text::is_target(*byte)) {
-        // A fragment is never sent; the rest some take as it is.
-        let fragment = target.contains(&b'#');
-        worst.add(if fragment { Reason::BadTarget.severe() } else { Reason::BadTarget.ambiguous() });
+        // A fragment is never sent, and a backslash is a slash to some; the rest is taken as it is.
+        let path = target.split(|byte| *byte == b'?').next().unwrap_or_default();
+        let never = target.contains(&b'#') || path.contains(&b'\\');
+        worst.add(if never { Reason::BadTarget.severe() } else { Reason::BadTarget.ambiguous() });
     }
     match target {
         [b'/', ..] => {

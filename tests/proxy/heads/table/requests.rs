@@ -70,7 +70,7 @@ rows! { Comes::Nothing;
         [b"GET /row#a HTTP/1.1\r\nHost: localhost\r\n", END];
     "UTF-8 in the target" Ambiguous bad_target 400, Passes, Refuses(400),
         [b"GET /row/\xc3\xb6 HTTP/1.1\r\nHost: localhost\r\n", END];
-    "a backslash in the target" Ambiguous bad_target 400, Passes, Passes,
+    "a backslash in the target" Severe bad_target 400, Passes, Passes,
         [b"GET /row\\a HTTP/1.1\r\nHost: localhost\r\n", END];
     "a quote in the target" Ambiguous bad_target 400, Passes, Passes,
         [b"GET /row\"a HTTP/1.1\r\nHost: localhost\r\n", END];
