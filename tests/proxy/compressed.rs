@@ -221,7 +221,9 @@ fn nothing_waits_to_be_compressed_with_what_comes_later() {
         // And what breaks off has no clean end.
         for path in ["/length?how=close", "/chunked?how=reset"] {
             let answer = ask(&site, &server, path, &[&[version], &GZIP[..]].concat());
-            assert_eq!((answer.status, answer.header("content-encoding")), (200, "gzip"), "{answer:?}");
+            // The end may be there before the head has left.
+            let begun = (answer.status, answer.header("content-encoding"));
+            assert!(begun == (200, "gzip") || begun == (0, ""), "{answer:?}");
             assert_ne!(answer.exit, 0, "{version} {path}: {answer:?}");
         }
     }
