@@ -260,11 +260,12 @@ fn tokens(config: &Config) -> Result<Option<Arc<dyn TokenStore>>, StartError> {
 const FILES_OF_A_CORE: u64 = 4;
 
 /// Connections never take the descriptors that files need: an eighth is kept, and those of the
-/// cores' runtimes. With apps behind, a client's connection may need another.
+/// cores' runtimes. With apps behind a third is theirs: a client that asks needs a connection there.
 fn clamp_connections(limits: &mut Limits, descriptors: u64, apps: bool) {
     let cores = std::thread::available_parallelism().map_or(1, usize::from) as u64;
     let kept = descriptors / 8 + FILES_OF_A_CORE * cores;
-    let most = descriptors.saturating_sub(kept) / if apps { 2 } else { 1 };
+    let left = descriptors.saturating_sub(kept);
+    let most = if apps { left / 3 * 2 } else { left };
     let most = usize::try_from(most).unwrap_or(usize::MAX).max(16);
     if limits.connections > most {
         tracing::warn!(
