@@ -135,8 +135,8 @@ impl Inner {
             line.named(&key);
         }
         response.headers_mut().insert("x-request-id", id.to_header());
-        let status = response.status().as_u16().to_string();
-        self.metrics.http_requests.with_label_values(&[line.route(), method, &status]).inc();
+        let status = response.status();
+        self.metrics.http_requests.with_label_values(&[line.route(), method, status.as_str()]).inc();
         self.metrics.http_seconds.with_label_values(&[line.route(), method]).observe(begun.elapsed().as_secs_f64());
         line.follow(response)
     }
@@ -189,7 +189,11 @@ impl Inner {
                 metered(&mut request, line, admitted);
                 let (upstream, cookie) = onward.group(&request);
                 line.sent_to(upstream.name());
-                let known = proxy::Known { id, caller: (!route.public).then_some(caller.name.as_str()) };
+                let known = proxy::Known {
+                    id,
+                    caller: (!route.public).then_some(caller.name.as_str()),
+                    told: self.access.is_some(),
+                };
                 let taken = compress::taken(&route, &request);
                 let mut response = proxy::forward(upstream, &onward.forward, request, &known, self.pace).await?;
                 if let Some(cookie) = cookie {

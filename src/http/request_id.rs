@@ -1,6 +1,6 @@
 //! A name for every request, in its answer, its log line and its errors.
 
-use std::{fmt, time::UNIX_EPOCH};
+use std::{cell::Cell, fmt, time::UNIX_EPOCH};
 
 use http::HeaderValue;
 use uuid::{Builder, Uuid};
@@ -15,8 +15,14 @@ impl RequestId {
     /// The next id.
     #[allow(clippy::new_without_default)] // each one is another
     pub fn new() -> Self {
-        // AWS-LC's own generator: the system's would be a call for each request.
-        let random = random_array().unwrap_or_default();
+        thread_local! {
+            /// Random once, and then counted on (RFC 9562, section 6.2): ids differ, and are no secret.
+            static NEXT: Cell<u128> = Cell::new(u128::from_be_bytes(random_array().unwrap_or_default()));
+        }
+        let next = NEXT.get().wrapping_add(1);
+        NEXT.set(next);
+        let mut random = [0; 10];
+        random.copy_from_slice(&next.to_be_bytes()[6..]);
         let since = UNIX_EPOCH.elapsed().unwrap_or_default();
         let milliseconds = u64::try_from(since.as_millis()).unwrap_or_default();
         Self(Builder::from_unix_timestamp_millis(milliseconds, &random).into_uuid())

@@ -164,7 +164,9 @@ pub(super) fn without_hop(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-    for name in OF_ONE_HOP {
+    let of_one_hop = |name: &&HeaderName| OF_ONE_HOP.contains(&name.as_str());
+    let found: Vec<HeaderName> = headers.keys().filter(of_one_hop).cloned().collect();
+    for name in found {
         headers.remove(name);
     }
 }

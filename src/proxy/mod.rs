@@ -28,6 +28,8 @@ pub struct Known<'a> {
     pub id: &'a RequestId,
     /// The caller's name, unless the route is public.
     pub caller: Option<&'a str>,
+    /// Whether anybody wants to know of the way: [`Onwards`].
+    pub told: bool,
 }
 
 /// Sends `request` on to `upstream`, as `forward` says.
@@ -70,13 +72,16 @@ pub async fn forward(
         frame
     });
     let held = head.extensions.remove::<Held>();
-    let trace = head.headers.get("x-amzn-trace-id").cloned();
-    let sent = Instant::now();
-    let Answer { mut response, target, cookie } =
-        upstream.send(head, body).await.map_err(|failure| fault(upstream, failure))?;
-    let status = response.status().as_u16();
-    let (sent, answered) = (sent.into_std(), Instant::now().into_std());
-    response.extensions_mut().insert(Onwards { target, status, trace, sent, answered });
+    let begun = known.told.then(|| (Instant::now(), head.headers.get("x-amzn-trace-id").cloned()));
+    let answer = upstream.send(head, body).await.map_err(|failure| fault(upstream, failure))?;
+    let on = begun.map(|(sent, trace)| {
+        let (target, status) = (answer.target().to_owned(), answer.response.status().as_u16());
+        Onwards { target, status, trace, sent: sent.into_std(), answered: Instant::now().into_std() }
+    });
+    let Answer { mut response, cookie, .. } = answer;
+    if let Some(on) = on {
+        response.extensions_mut().insert(on);
+    }
     if let Some(cookie) = cookie {
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }

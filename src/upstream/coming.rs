@@ -59,6 +59,11 @@ impl Coming {
     /// As it begins: what has no body is over at once.
     pub(super) fn begun(mut self, switching: bool) -> Self {
         self.activity.now();
+        if let Via::One(one) = &mut self.via {
+            // A body may be another task's, and has a time of its own.
+            one.watched = false;
+            one.due_by(self.activity.last() + self.idle);
+        }
         if self.body.is_end_stream() && !switching {
             self.over();
         }
@@ -94,7 +99,11 @@ impl Coming {
     /// Why nothing more is waited for, if that is so.
     fn poll_clock(&mut self, cx: &mut Context<'_>) -> Poll<&'static str> {
         let (timer, cut) = match &mut self.via {
-            Via::One(one) => (&mut one.timer, &mut one.cut),
+            Via::One(one) if one.watched && !one.timer.is_elapsed() => return Poll::Pending,
+            Via::One(one) => {
+                one.watched = true;
+                (&mut one.timer, &mut one.cut)
+            }
             Via::Shared { waiting, .. } => {
                 let waiting = waiting.get_or_insert_with(|| Waiting {
                     timer: Box::pin(tokio::time::sleep(self.idle)),

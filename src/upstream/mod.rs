@@ -95,10 +95,17 @@ pub struct Upstream {
 pub struct Answer {
     /// The answer.
     pub response: Response<Coming>,
-    /// The target that gives it, as its address.
-    pub target: String,
+    /// The target that gives it.
+    target: Arc<Target>,
     /// What leads the client to the same target again.
     pub cookie: Option<HeaderValue>,
+}
+
+impl Answer {
+    /// The address of the target that gives it.
+    pub fn target(&self) -> &str {
+        &self.target.place().authority
+    }
 }
 
 /// Why there is no answer.
@@ -291,10 +298,10 @@ impl Upstream {
             let failure = match self.exchange(&head, &target, &lender, &activity, in_flight).await {
                 Ok(response) => {
                     target.answered();
-                    let status = response.status().as_u16().to_string();
-                    self.metrics.upstream_requests.with_label_values(&[&self.name, &status]).inc();
+                    let status = response.status();
+                    self.metrics.upstream_requests.with_label_values(&[self.name.as_str(), status.as_str()]).inc();
                     let cookie = self.sticky.as_ref().and_then(|cookies| cookies.set(target.name()));
-                    return Ok(Answer { response, target: target.place().authority.clone(), cookie });
+                    return Ok(Answer { response, target, cookie });
                 }
                 Err(failure) => failure,
             };
@@ -382,7 +389,7 @@ impl Upstream {
             };
             let mut stream = None;
             let (response, one) = match taken {
-                Taken::One(mut one) => (self.on_one(&mut one, request, activity).await, Some(one)),
+                Taken::One(mut one) => (self.on_one(&mut one, target, request, activity).await, Some(one)),
                 Taken::Shared(mut sender, open) => {
                     stream = Some(open);
                     (self.on_shared(&mut sender, target, request, activity).await, None)
@@ -413,16 +420,26 @@ impl Upstream {
     async fn on_one(
         &self,
         one: &mut One,
+        target: &Target,
         request: Request<Lent>,
         activity: &Arc<Activity>,
     ) -> Result<Response<Incoming>, Broke> {
         activity.now();
+        one.due_by(activity.last() + self.head);
         let mut answer = std::pin::pin!(one.sender.try_send_request(request));
         let answer = poll_fn(|cx| {
             one.drive(cx);
             if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
                 return Poll::Ready(answer.map_err(|error| broke(error, activity)));
             }
+            if target.is_over() {
+                return Poll::Ready(Err(gone()));
+            }
+            if one.watched && !one.timer.is_elapsed() {
+                // Both have this task's waker.
+                return Poll::Pending;
+            }
+            one.watched = true;
             self.poll_clock(one.timer.as_mut(), one.cut.as_mut(), activity, cx).map(Err)
         });
         answer.await
@@ -458,8 +475,7 @@ impl Upstream {
         cx: &mut Context<'_>,
     ) -> Poll<Broke> {
         if cut.poll(cx).is_ready() {
-            let failure = Failure::Broken("the target is gone, and its time over".into());
-            return Poll::Ready(Broke { failure, request: None });
+            return Poll::Ready(gone());
         }
         while timer.as_mut().poll(cx).is_ready() {
             let due = activity.last() + self.head;
@@ -510,6 +526,10 @@ struct Broke {
     failure: Failure,
     /// There if nothing of it has left.
     request: Option<Request<Lent>>,
+}
+
+fn gone() -> Broke {
+    Broke { failure: Failure::Broken("the target is gone, and its time over".into()), request: None }
 }
 
 fn broke(mut error: TrySendError<Request<Lent>>, activity: &Activity) -> Broke {

@@ -71,6 +71,8 @@ pub(super) struct One {
     connection: Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>,
     /// Moved only when it has run out: most requests are over long before.
     pub(super) timer: Pin<Box<Sleep>>,
+    /// Whether the task whose request it carries has had its waker put into both of these.
+    pub(super) watched: bool,
     /// Resolves when the target's requests are to end.
     pub(super) cut: Pin<Box<dyn Future<Output = ()> + Send>>,
     since: Instant,
@@ -146,6 +148,7 @@ impl Pool {
                 Box::pin(connection)
             }),
             timer: Box::pin(tokio::time::sleep(connector.idle)),
+            watched: false,
             cut: Box::pin(target.cut_asked()),
             since: now,
         };
@@ -193,6 +196,7 @@ impl Pool {
             return;
         }
         one.since = Instant::now();
+        one.watched = false;
         let mut waiting = self.0[shelf()].waiting();
         if waiting.len() < MOST_KEPT {
             waiting.push(one);
@@ -231,6 +235,13 @@ impl Shelf {
 }
 
 impl One {
+    /// Has the timer run out no later than `due`: earlier is looked at, and set right.
+    pub(super) fn due_by(&mut self, due: Instant) {
+        if self.timer.deadline() > due {
+            self.timer.as_mut().reset(due);
+        }
+    }
+
     /// Goes on with whatever the connection has to do.
     pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
         if let Some(connection) = &mut self.connection

@@ -21,14 +21,15 @@ type Whole = Pin<Box<dyn Body<Data = Bytes, Error = BoxError> + Send>>;
 
 /// Who has the body while nobody has begun it.
 pub(super) struct Lender {
-    body: Arc<Mutex<Option<Whole>>>,
+    /// None where there is nothing to be sent.
+    body: Option<Arc<Mutex<Option<Whole>>>>,
     hint: SizeHint,
     empty: bool,
 }
 
 /// The body, as one try has it.
 pub(super) struct Lent {
-    from: Arc<Mutex<Option<Whole>>>,
+    from: Option<Arc<Mutex<Option<Whole>>>>,
     body: Option<Whole>,
     hint: SizeHint,
     empty: bool,
@@ -49,18 +50,21 @@ impl Lender {
         B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
     {
         let (hint, empty) = (body.size_hint(), body.is_end_stream());
-        let body: Whole = Box::pin(http_body_util::BodyExt::map_err(body, Into::into));
-        Self { body: Arc::new(Mutex::new(Some(body))), hint, empty }
+        let body = (!empty).then(|| {
+            let whole: Whole = Box::pin(http_body_util::BodyExt::map_err(body, Into::into));
+            Arc::new(Mutex::new(Some(whole)))
+        });
+        Self { body, hint, empty }
     }
 
     pub(super) fn lend(&self, activity: &Arc<Activity>) -> Lent {
-        let (from, hint) = (Arc::clone(&self.body), self.hint);
+        let (from, hint) = (self.body.clone(), self.hint);
         Lent { from, body: None, hint, empty: self.empty, activity: Arc::clone(activity) }
     }
 
     /// Whether nobody has asked for a byte of it.
     pub(super) fn is_whole(&self) -> bool {
-        self.empty || self.body.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        self.body.as_ref().is_none_or(|body| body.lock().unwrap_or_else(PoisonError::into_inner).is_some())
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -95,7 +99,8 @@ impl Body for Lent {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
         if this.body.is_none() {
-            this.body = this.from.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let taken = |from: &Arc<Mutex<Option<Whole>>>| from.lock().unwrap_or_else(PoisonError::into_inner).take();
+            this.body = this.from.as_ref().and_then(taken);
         }
         let Some(body) = &mut this.body else {
             return Poll::Ready(if this.empty { None } else { Some(Err("the body was sent already".into())) });

@@ -251,3 +251,33 @@ fn path_host_and_headers_can_be_changed_on_the_way() {
     assert!(said(&answer, "cookie").contains("a=1"), "{answer:?}");
     assert_eq!((answer.header("x-app"), answer.header("server"), answer.header("vary")), ("", "none", "origin"));
 }
+
+#[test]
+fn the_host_can_be_changed_by_a_pattern_and_what_a_proxy_before_us_said_be_kept() {
+    let (site, app) = (Site::new(), Nginx::start("one", ""));
+    let said_before = ["-H", "X-Forwarded-Proto: http", "-H", "X-Forwarded-Port: 80"];
+    for (others, proto, port) in [("preserve", "http", "80"), ("remove", "", "")] {
+        let more = format!(
+            "upstream = \"app\", x_forwarded_others = \"{others}\", \
+             rewrite_host = {{ pattern = \"^([a-z]+)(:[0-9]+)?$\", to = \"$1.internal\" }} }}"
+        );
+        let server = serve(&site, &to(&[app.url()], "").replace("upstream = \"app\" }", &more));
+        for version in ["--http1.1", "--http2"] {
+            let answer = ask(&site, &server, "/", &[&[version][..], &said_before].concat());
+            assert_eq!(said(&answer, "host"), "localhost.internal", "{version}");
+            assert_eq!((said(&answer, "proto").as_str(), said(&answer, "port").as_str()), (proto, port), "{others}");
+            assert_eq!(said(&answer, "xhost"), "", "nobody said one");
+        }
+    }
+}
+
+#[test]
+fn an_app_may_think_for_so_long_and_no_longer() {
+    let site = Site::new();
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", silent.local_addr().expect("an address"));
+    let server = serve(&site, &to(&[url], "idle_timeout = \"60s\"\nhead_timeout = \"300ms\""));
+    let began = std::time::Instant::now();
+    assert_eq!(ask(&site, &server, "/", &[]).status, 504);
+    assert!(began.elapsed().as_secs() < 30, "that is not the time of an answer that goes on");
+}

@@ -95,3 +95,22 @@ fn a_broken_file_changes_nothing_and_what_needs_a_restart_is_said() {
     eventually("it is refused", || reloads(&server, "refused") > before);
     assert_eq!(ask(&site, &server, "/new", &[]).text(), "new");
 }
+
+#[test]
+fn authorities_of_apps_that_change_in_their_file_are_taken_up() {
+    let (site, stranger) = (Site::new(), Site::new());
+    let app = Nginx::with_tls("secret", &site.path("tls"));
+    let url = format!("https://localhost:{}", app.address.port());
+    let roots = site.path("roots.pem");
+    fs::copy(site.path("tls/ca.pem"), &roots).expect("copies");
+    let server = serve(&site, &to(&[url], "tls = { roots = \"roots.pem\" }"));
+    assert_eq!(said(&ask(&site, &server, "/", &[]), "name"), "secret");
+    fs::copy(stranger.path("tls/ca.pem"), &roots).expect("copies");
+    server.signal("HUP");
+    eventually("it is taken up", || reloads(&server, "taken") == 1.0);
+    assert_eq!(ask(&site, &server, "/", &[]).status, 502, "nobody vouches for it any more");
+    fs::copy(site.path("tls/ca.pem"), &roots).expect("copies");
+    server.signal("HUP");
+    eventually("it is taken up", || reloads(&server, "taken") == 2.0);
+    eventually("it is believed again", || ask(&site, &server, "/", &[]).status == 200);
+}
