@@ -1,7 +1,7 @@
 //! Counts what each client asks for, and says when it is too much.
 //!
 //! A client is its address (of IPv6 the network of 64 bits, which one client commonly has),
-//! its certificate, or the caller it proves to be. As many as [`MOST`] are told apart; while
+//! its certificate, or the caller it proves to be. As many as 65,536 are told apart; while
 //! there are more, those that come share what one may have with others, so that memory is
 //! bounded and nobody gets by unseen.
 
