@@ -2,10 +2,6 @@
 
 use std::process::ExitCode;
 
-/// Requests ask for memory some hundred times: the system's allocator takes a sixth of their time.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     sealward::cli::main()
 }
