@@ -127,6 +127,9 @@ families! {
     /// `sealward_upstream_requests_total{upstream,status}`
     upstream_requests: IntCounterVec = "sealward_upstream_requests_total",
         "Requests sent to targets, by the status of the answer or why there was none.", ["upstream", "status"];
+    /// `sealward_upstream_connections{upstream}`
+    upstream_connections: IntGaugeVec = "sealward_upstream_connections",
+        "Connections open to targets.", ["upstream"];
     /// `sealward_upstream_requests_in_flight{upstream}`
     upstream_in_flight: IntGaugeVec = "sealward_upstream_requests_in_flight",
         "Requests under way to targets.", ["upstream"];

@@ -36,6 +36,7 @@ use crate::{
         drain::reached,
     },
     tls::CertificateSlot,
+    upstream::Connections,
 };
 
 /// How often keys past their time are forgotten.
@@ -86,10 +87,13 @@ impl App {
             held.open(secret).await?;
         }
         held.tell();
-        match crate::server::files::raise_file_limit() {
+        let to_apps = match crate::server::files::raise_file_limit() {
             Ok(limit) => clamp_connections(&mut config.limits, limit, !config.upstreams.is_empty()),
-            Err(error) => tracing::warn!(%error, "the soft file limit stays as it is"),
-        }
+            Err(error) => {
+                tracing::warn!(%error, "the soft file limit stays as it is");
+                usize::MAX
+            }
+        };
         let uploads = Slots::new(config.limits.uploads);
         let bounds = Bounds {
             budget: Budget::new(config.limits.buffer_memory),
@@ -112,7 +116,7 @@ impl App {
             classes.extend(built.objects.map(|objects| (built.name, objects)));
         }
         let tokens = tokens(&config)?;
-        let mut upstreams = Upstreams::default();
+        let mut upstreams = Upstreams::new(Connections::new(to_apps));
         let made = upstreams.next(&config, &metrics)?;
         let access = config.log.access.as_ref().map(|log| Access::open(log, metrics.clone())).transpose();
         let access = access.map_err(StartError::of("access log"))?;
@@ -261,7 +265,8 @@ const FILES_OF_A_CORE: u64 = 4;
 
 /// Connections never take the descriptors that files need: an eighth is kept, and those of the
 /// cores' runtimes. With apps behind a third is theirs: a client that asks needs a connection there.
-fn clamp_connections(limits: &mut Limits, descriptors: u64, apps: bool) {
+/// How many that is.
+fn clamp_connections(limits: &mut Limits, descriptors: u64, apps: bool) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from) as u64;
     let kept = descriptors / 8 + FILES_OF_A_CORE * cores;
     let left = descriptors.saturating_sub(kept);
@@ -276,6 +281,7 @@ fn clamp_connections(limits: &mut Limits, descriptors: u64, apps: bool) {
         );
         limits.connections = most;
     }
+    usize::try_from(left / 3).unwrap_or(usize::MAX).max(16)
 }
 
 /// Ends the time of keys, whether or not anybody asks for them, and lets go of memory

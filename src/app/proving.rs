@@ -10,6 +10,7 @@ use crate::{
     objects::{Bounds, Slots},
     proof::Proof,
     tls,
+    upstream::{Connections, Upstream},
 };
 
 /// A certificate that ends sooner deserves a word; seconds.
@@ -47,7 +48,7 @@ pub async fn prove(configuration: Configuration) -> Vec<Proof> {
     }
     for upstream in &config.upstreams {
         let what = "have what its connections need";
-        let proof = match crate::upstream::Upstream::new(upstream, None, metrics.clone()) {
+        let proof = match Upstream::new(upstream, None, Connections::new(1), metrics.clone()) {
             Ok(_) => Proof::ok(what, format!("{} targets, none of them asked", upstream.targets.len())),
             Err(error) => Proof::fail(what, error),
         };

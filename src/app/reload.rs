@@ -21,7 +21,7 @@ use crate::{
     identity::TokenStore,
     metrics::Metrics,
     quota::Quota,
-    upstream::Upstream,
+    upstream::{Connections, Upstream},
 };
 
 /// What can be replaced, as it is now.
@@ -39,8 +39,8 @@ pub(super) struct Reloader {
 }
 
 /// Upstreams at work, by name, each with what looks after it.
-#[derive(Default)]
 pub(super) struct Upstreams {
+    connections: Connections,
     running: HashMap<String, Running>,
     watches: JoinSet<()>,
 }
@@ -97,6 +97,11 @@ impl Running {
 }
 
 impl Upstreams {
+    /// None yet; all together have `connections`.
+    pub(super) fn new(connections: Connections) -> Self {
+        Self { connections, running: HashMap::new(), watches: JoinSet::new() }
+    }
+
     /// Those of `config`; those of `self` that are the same go on as they are.
     ///
     /// # Errors
@@ -114,7 +119,8 @@ impl Upstreams {
                 None => {
                     let part = format!("upstream `{}`", upstream.name);
                     let before = before.map(|running| &*running.upstream);
-                    Upstream::new(upstream, before, metrics.clone()).map_err(StartError::of(&part))?
+                    Upstream::new(upstream, before, self.connections.clone(), metrics.clone())
+                        .map_err(StartError::of(&part))?
                 }
             };
             next.insert(upstream.name.clone(), made);

@@ -4,6 +4,7 @@
 //! configuration wants it.
 
 use std::{
+    borrow::Cow,
     pin::Pin,
     sync::{Arc, atomic::AtomicU64},
     task::{Context, Poll},
@@ -39,12 +40,11 @@ pub(super) struct Line {
     /// The client's certificate, by the beginning of its fingerprint.
     certificate: Option<String>,
     trace: Option<String>,
-    route: String,
-    class: String,
+    route: Option<Arc<Route>>,
     key: Option<String>,
     keys: LogObjectKeys,
     collection: bool,
-    caller: String,
+    caller: Cow<'static, str>,
     status: u16,
     detail: Option<String>,
     sent: u64,
@@ -52,12 +52,13 @@ pub(super) struct Line {
     /// The line of the access log, where there is one.
     entry: Option<(Arc<Access>, Box<Entry>)>,
     /// What counts the request while it is under way.
-    admitted: Arc<[Admitted]>,
+    admitted: Option<Arc<[Admitted]>>,
 }
 
 impl Line {
     pub(super) fn new<B>(
         id: RequestId,
+        begun: Instant,
         request: &Request<B>,
         keys: LogObjectKeys,
         access: Option<&Arc<Access>>,
@@ -65,7 +66,7 @@ impl Line {
         let connection = request.extensions().get::<Arc<Connection>>();
         Self {
             id,
-            begun: Instant::now(),
+            begun,
             method: label(request.method()),
             version: request.version(),
             peer: connection.map(|connection| connection.peer),
@@ -74,18 +75,17 @@ impl Line {
                 .and_then(|connection| connection.tls.as_ref()?.client.as_ref())
                 .map(|client| client.fingerprint.chars().take(16).collect()),
             trace: trace_id(request),
-            route: "none".into(),
-            class: String::new(),
+            route: None,
             key: None,
             keys,
             collection: false,
-            caller: String::new(),
+            caller: "".into(),
             status: 0,
             detail: None,
             sent: 0,
             ended: false,
             entry: access.map(|access| (Arc::clone(access), Box::new(Entry::of(request, id, access.query)))),
-            admitted: Arc::from([]),
+            admitted: None,
         }
     }
 
@@ -96,7 +96,7 @@ impl Line {
 
     /// Counts the request as under way, to its end.
     pub(super) fn admitted(&mut self, admitted: Arc<[Admitted]>) {
-        self.admitted = admitted;
+        self.admitted = Some(admitted);
     }
 
     pub(super) fn method(&self) -> &'static str {
@@ -104,25 +104,24 @@ impl Line {
     }
 
     pub(super) fn route(&self) -> &str {
-        &self.route
+        self.route.as_ref().map_or("none", |route| &route.label)
     }
 
     pub(super) fn is_collection(&self) -> bool {
         self.collection
     }
 
-    pub(super) fn routed(&mut self, route: &Route, rest: &str) {
-        route.label.clone_into(&mut self.route);
-        route.class().clone_into(&mut self.class);
+    pub(super) fn routed(&mut self, route: Arc<Route>, rest: &str) {
         self.collection = rest.is_empty();
         let key = logged(rest, self.keys);
         if let Some((_, entry)) = &mut self.entry {
-            entry.routed(route, key.as_deref());
+            entry.routed(&route, key.as_deref());
         }
         // What comes behind a path that isn't sealed may be anything.
-        if !rest.is_empty() && !self.class.is_empty() {
+        if !rest.is_empty() && !route.class().is_empty() {
             self.named(rest);
         }
+        self.route = Some(route);
     }
 
     pub(super) fn named(&mut self, key: &str) {
@@ -175,7 +174,9 @@ impl Drop for Line {
             entry.end(self.begun);
             access.write(&entry);
         }
-        let Self { id, method, route, class, caller, status, sent, .. } = self;
+        let (route, class) = (self.route(), self.route.as_ref().map_or("", |route| route.class()));
+        let Self { id, method, status, sent, .. } = &*self;
+        let caller = &*self.caller;
         let (version, peer, key, detail) = (&self.version, &self.peer, &self.key, &self.detail);
         let milliseconds = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         let outcome = if self.ended { "complete" } else { "cut" };
@@ -214,7 +215,7 @@ impl http_body::Body for Followed {
             Some(Ok(frame)) => {
                 let bytes = frame.data_ref().map_or(0, Bytes::len);
                 self.line.sent += bytes as u64;
-                for admitted in &*self.line.admitted {
+                for admitted in self.line.admitted.iter().flat_map(|admitted| &**admitted) {
                     admitted.passed(bytes);
                 }
             }

@@ -8,7 +8,6 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{Arc, atomic::Ordering},
-    task::{Context, Poll},
     time::Instant,
 };
 
@@ -94,16 +93,12 @@ impl Door {
     }
 }
 
-impl tower::Service<Request<Incoming>> for Door {
+impl hyper::service::Service<Request<Incoming>> for Door {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
         let door = self.0.load_full();
         Box::pin(async move { Ok(door.serve(request).await) })
     }
@@ -113,7 +108,7 @@ impl Inner {
     async fn serve(&self, request: Request<Incoming>) -> Response<Body> {
         let begun = Instant::now();
         let id = RequestId::new();
-        let mut line = Line::new(id, &request, self.object_keys, self.access.as_ref());
+        let mut line = Line::new(id, begun, &request, self.object_keys, self.access.as_ref());
         let method = line.method();
         let head_only = request.method() == Method::HEAD;
         let mut response = match self.handle(arriving(request), &id, &mut line).await {
@@ -152,7 +147,7 @@ impl Inner {
         }
         still_trusted(&request)?;
         let Matched { route, rest } = self.routes.find(&request).inspect_err(|_| line.unrouted())?;
-        line.routed(&route, &rest);
+        line.routed(Arc::clone(&route), &rest);
         if let Some(expect) = request.headers().get(header::EXPECT)
             && !expect.as_bytes().eq_ignore_ascii_case(b"100-continue")
         {
@@ -189,11 +184,8 @@ impl Inner {
                 metered(&mut request, line, admitted);
                 let (upstream, cookie) = onward.group(&request);
                 line.sent_to(upstream.name());
-                let known = proxy::Known {
-                    id,
-                    caller: (!route.public).then_some(caller.name.as_str()),
-                    told: self.access.is_some(),
-                };
+                let known =
+                    proxy::Known { id, caller: (!route.public).then_some(&*caller.name), told: self.access.is_some() };
                 let taken = compress::taken(&route, &request);
                 let mut response = proxy::forward(upstream, &onward.forward, request, &known, self.pace).await?;
                 if let Some(cookie) = cookie {
@@ -271,7 +263,7 @@ enum Asked<'a> {
 
 impl<'a> Asked<'a> {
     fn of(route: &Route, caller: &'a Caller) -> Self {
-        Self::Known((!route.public).then_some(caller.name.as_str()))
+        Self::Known((!route.public).then_some(&*caller.name))
     }
 }
 
@@ -291,7 +283,11 @@ fn admit<B>(route: &Route, request: &Request<B>, asked: Asked<'_>, admitted: &mu
 
 /// Has the bytes of a request's body counted by whoever does.
 fn metered(request: &mut Request<Arriving>, line: &mut Line, admitted: Vec<Admitted>) {
-    let (admitted, received): (Arc<[Admitted]>, _) = (admitted.into(), line.received());
+    let received = line.received();
+    if admitted.is_empty() && received.is_none() {
+        return;
+    }
+    let admitted: Arc<[Admitted]> = admitted.into();
     line.admitted(Arc::clone(&admitted));
     if !admitted.is_empty() {
         let admitted = Arc::clone(&admitted);
@@ -299,16 +295,14 @@ fn metered(request: &mut Request<Arriving>, line: &mut Line, admitted: Vec<Admit
         let passed: Meter = Arc::new(move |bytes| admitted.iter().for_each(|admitted| admitted.passed(bytes)));
         request.extensions_mut().insert(Held(passed));
     }
-    if received.is_some() || !admitted.is_empty() {
-        request.body_mut().metered(Arc::new(move |bytes| {
-            if let Some(received) = &received {
-                received.fetch_add(bytes as u64, Ordering::Relaxed);
-            }
-            for admitted in &*admitted {
-                admitted.passed(bytes);
-            }
-        }));
-    }
+    request.body_mut().metered(Arc::new(move |bytes| {
+        if let Some(received) = &received {
+            received.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
+        for admitted in &*admitted {
+            admitted.passed(bytes);
+        }
+    }));
 }
 
 /// Whether the certificate that the connection came with would let it in today: one that

@@ -15,7 +15,11 @@ use crate::{
 };
 
 /// The routes of one configuration, in the order in which they are tried.
-pub(super) struct Routes(Vec<Arc<Route>>);
+pub(super) struct Routes {
+    routes: Vec<Arc<Route>>,
+    /// Whether any of them asks for the host.
+    by_host: bool,
+}
 
 /// One route at work.
 pub(super) struct Route {
@@ -122,7 +126,8 @@ impl Routes {
             }));
         }
         routes.sort_by_cached_key(|route| rank(&route.matching));
-        Ok(Self(routes))
+        let by_host = routes.iter().any(|route: &Arc<Route>| route.matching.host.is_some());
+        Ok(Self { routes, by_host })
     }
 
     /// The route of `request`.
@@ -135,9 +140,9 @@ impl Routes {
             "*" if *request.method() == Method::OPTIONS => "/".to_owned(),
             path => path::decode(path)?,
         };
-        let host = host_of(request);
+        let host = if self.by_host { host_of(request) } else { None };
         let seen = Seen { request, path: &path, host: host.as_deref() };
-        if let Some(route) = self.0.iter().find(|route| seen.fits(&route.matching)) {
+        if let Some(route) = self.routes.iter().find(|route| seen.fits(&route.matching)) {
             if matches!(route.does, Does::Forward(_)) && path::is_otherwise_to_some(&path) {
                 return Err(Fault::bad_request("the path has a backslash, or a dot segment with a parameter"));
             }
@@ -148,7 +153,7 @@ impl Routes {
             return Ok(Matched { route: Arc::clone(route), rest });
         }
         let slashed = |route: &Arc<Route>| matches!(&route.matching.path, Path::Prefix(prefix) if prefix.strip_suffix('/') == Some(&path));
-        Err(if self.0.iter().any(slashed) {
+        Err(if self.routes.iter().any(slashed) {
             Fault::new(Kind::NotFound, "nothing is served there; the path needs a slash at its end")
         } else {
             Fault::new(Kind::NotFound, "nothing is served there")

@@ -85,7 +85,7 @@ pub(super) async fn post(
         },
     };
     let receipt = at.objects.put(upload).await?;
-    tracing::debug!(caller = caller.name, "an object was named");
+    tracing::debug!(caller = &*caller.name, "an object was named");
     let mut response = received(&receipt, StatusCode::CREATED);
     response.extensions_mut().insert(Named(name));
     answer::set(&mut response, header::LOCATION, &path::encode(&format!("{}{}", at.path, receipt.key)));

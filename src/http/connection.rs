@@ -1,7 +1,14 @@
 //! What a request may know of the connection it came on.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
+use http::HeaderValue;
 use tokio::sync::{Notify, watch};
 
 use crate::tls::clients::Presented;
@@ -15,6 +22,9 @@ pub struct Connection {
     pub local: SocketAddr,
     /// What the handshake settled; `None` on a listener without TLS.
     pub tls: Option<TlsInfo>,
+    /// Its other end, as headers tell it.
+    told: OnceLock<HeaderValue>,
+    closing: AtomicBool,
     close: Notify,
     /// How many of its bytes go past HTTP now, and whether they may no more.
     tunnels: watch::Sender<Tunnels>,
@@ -64,14 +74,37 @@ pub struct TlsInfo {
 impl Connection {
     /// A connection between `peer` and `local`.
     pub fn new(peer: SocketAddr, local: SocketAddr, tls: Option<TlsInfo>) -> Self {
-        Self { peer, local, tls, close: Notify::new(), tunnels: watch::Sender::default() }
+        Self {
+            peer,
+            local,
+            tls,
+            told: OnceLock::new(),
+            closing: AtomicBool::new(false),
+            close: Notify::new(),
+            tunnels: watch::Sender::default(),
+        }
     }
 
     /// Asks for the connection to end once the requests under way are answered:
     /// HTTP/1 says `Connection: close`, HTTP/2 sends GOAWAY. Returns at once;
     /// asking twice is asking once.
     pub fn close(&self) {
+        self.closing.store(true, Ordering::Release);
         self.close.notify_one();
+    }
+
+    /// Whether [`Self::close`] was called.
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// The peer's address without its port, as `X-Forwarded-For` has it.
+    pub fn peer_told(&self) -> &HeaderValue {
+        self.told.get_or_init(|| {
+            let address = self.peer.ip().to_canonical().to_string();
+            // An address is always a header value.
+            HeaderValue::try_from(address).unwrap_or(HeaderValue::from_static("unknown"))
+        })
     }
 
     /// What is said once the protocol of this connection is switched.

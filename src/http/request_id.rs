@@ -36,9 +36,17 @@ impl RequestId {
             .unwrap_or(HeaderValue::from_static("unknown"))
     }
 
-    /// 96 bits of it, the random ones among them.
-    pub fn low_bits(self) -> u128 {
-        self.0.as_u128() & ((1 << 96) - 1)
+    /// For `x-amzn-trace-id`: it has the time and the randomness that are wanted, and is no secret.
+    pub fn to_trace(self) -> HeaderValue {
+        let id = self.0.as_u128();
+        let seconds = (id >> 80) / 1000;
+        // The hexadecimal digits of both, one behind the other.
+        let both = Uuid::from_u128(seconds << 96 | id & ((1 << 96) - 1));
+        let (mut digits, mut text) = ([0; uuid::fmt::Simple::LENGTH], *b"Root=1-00000000-000000000000000000000000");
+        let (time, rest) = both.simple().encode_lower(&mut digits).as_bytes().split_at(8);
+        text[7..15].copy_from_slice(time);
+        text[16..].copy_from_slice(rest);
+        HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("unknown"))
     }
 }
 

@@ -34,7 +34,7 @@ impl Certificates {
             known.listener.is_none_or(|listener| client.listener() == Some(listener)) && bears(client, &known.bears)
         };
         let (known, grant) = self.0.iter().find(|(known, _)| fits(known))?;
-        Some(Caller { name: known.name.clone(), token: None, grant: grant.clone() })
+        Some(Caller { name: known.name.clone().into(), token: None, grant: grant.clone() })
     }
 }
 

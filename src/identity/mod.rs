@@ -4,6 +4,7 @@
 //! Nothing is open unless its route says so.
 
 use std::{
+    borrow::Cow,
     collections::BTreeSet,
     fmt,
     str::FromStr,
@@ -29,7 +30,7 @@ pub use token::Token;
 #[derive(Clone, Debug)]
 pub struct Caller {
     /// The token's or the certificate's name, for the log; `anonymous` on public routes.
-    pub name: String,
+    pub name: Cow<'static, str>,
     /// The token's id; none on public routes, nor behind a certificate.
     pub token: Option<String>,
     grant: Grant,
@@ -167,7 +168,7 @@ fn caller(record: TokenRecord) -> Option<Caller> {
     if record.expires.is_some_and(|expires| expires <= unix_now()) {
         return None;
     }
-    Some(Caller { name: record.name, token: Some(record.id), grant: record.grant })
+    Some(Caller { name: record.name.into(), token: Some(record.id), grant: record.grant })
 }
 
 /// Seconds since 1970.

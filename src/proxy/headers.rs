@@ -12,18 +12,6 @@ use crate::{
     http::{Connection, RequestId},
 };
 
-/// Headers of one hop (RFC 9110, section 7.6.1), besides those that `Connection` names.
-const OF_ONE_HOP: [&str; 9] = [
-    "connection",
-    "http2-settings",
-    "keep-alive",
-    "proxy-connection",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "te",
-    "transfer-encoding",
-    "upgrade",
-];
 /// What we say of a client, and nobody else: taken away when a client says it.
 const VOUCHED: [&str; 5] =
     ["x-forwarded-proto", "x-forwarded-port", "x-forwarded-host", "x-real-ip", "x-sealward-caller"];
@@ -106,10 +94,7 @@ pub(super) fn onward(headers: &mut HeaderMap, about: &About<'_>, forward: &Forwa
         set(headers, X_SEALWARD_CALLER, name);
     }
     if !headers.contains_key(&X_AMZN_TRACE_ID) {
-        // The request's own id has the randomness that is wanted, and is no secret.
-        let id = about.id.low_bits();
-        let seconds = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
-        set(headers, X_AMZN_TRACE_ID, &format!("Root=1-{seconds:08x}-{id:024x}"));
+        headers.insert(X_AMZN_TRACE_ID, about.id.to_trace());
     }
 }
 
@@ -125,10 +110,7 @@ pub(super) fn onward_behind(trailers: &mut HeaderMap) {
 
 /// Takes away what only we may say.
 fn without_vouched(headers: &mut HeaderMap) {
-    let vouched: Vec<HeaderName> = headers.keys().filter(|name| is_vouched(name.as_str())).cloned().collect();
-    for name in vouched {
-        headers.remove(name);
-    }
+    without(headers, is_vouched);
 }
 
 fn is_vouched(name: &str) -> bool {
@@ -164,11 +146,32 @@ pub(super) fn without_hop(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-    let of_one_hop = |name: &&HeaderName| OF_ONE_HOP.contains(&name.as_str());
-    let found: Vec<HeaderName> = headers.keys().filter(of_one_hop).cloned().collect();
+    without(headers, is_of_one_hop);
+}
+
+/// Takes away every header that is `such`.
+fn without(headers: &mut HeaderMap, such: impl Fn(&str) -> bool) {
+    let found: Vec<HeaderName> = headers.keys().filter(|name| such(name.as_str())).cloned().collect();
     for name in found {
         headers.remove(name);
     }
+}
+
+/// Headers of one hop (RFC 9110, section 7.6.1), besides those that `Connection` names.
+fn is_of_one_hop(name: &str) -> bool {
+    // By its length first, which spares most of them a comparison.
+    matches!(
+        name,
+        "connection"
+            | "http2-settings"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+    )
 }
 
 /// The protocol that a request asks to switch to, if it does.
@@ -189,13 +192,14 @@ pub(super) fn upgrade(method: &Method, version: Version, headers: &HeaderMap) ->
 }
 
 fn say_whence(headers: &mut HeaderMap, connection: &Connection, forward: &Forward, theirs: Theirs) {
-    let peer = connection.peer.ip().to_canonical().to_string();
     match forward.x_forwarded_for {
         Forwarded::Append => {
-            let before: Vec<_> =
-                headers.get_all(&X_FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).collect();
-            let all = if before.is_empty() { peer } else { format!("{}, {peer}", before.join(", ")) };
-            set(headers, X_FORWARDED_FOR, &all);
+            let all = headers.get_all(&X_FORWARDED_FOR).iter().chain([connection.peer_told()]);
+            let all: Vec<_> = all.filter_map(|value| value.to_str().ok()).collect();
+            match all[..] {
+                [_] => drop(headers.insert(X_FORWARDED_FOR, connection.peer_told().clone())),
+                _ => set(headers, X_FORWARDED_FOR, &all.join(", ")),
+            }
         }
         Forwarded::Preserve => {}
         Forwarded::Remove => {

@@ -135,6 +135,10 @@ fn fault(upstream: &Upstream, failure: Failure) -> Fault {
             let words = format!("upstream {name}: {words}");
             Fault::unavailable("too much is under way here; try again", RETRY).because(words)
         }
+        Failure::Refused(words) => {
+            let words = format!("upstream {name}: {words}");
+            Fault::unavailable("the app behind takes no more now; try again", RETRY).because(words)
+        }
         Failure::Broken(words) => Fault::new(Kind::BadGateway, "the app behind ended without an answer")
             .because(format!("upstream {name}: {words}")),
         Failure::Client(error) => {

@@ -213,22 +213,43 @@ async fn drive(
     let mut first: Option<Pin<Box<Sleep>>> = None;
     let mut draining = false;
     let mut asked = false;
+    let heard = stop.clone();
     loop {
         let waits = first.is_some();
-        let turn = poll_fn(|cx| {
-            if let Poll::Ready(end) = served.poll_served(cx) {
-                return Poll::Ready(Turn::Ended(end));
-            }
-            if waits && pulse.was_asked() {
-                return Poll::Ready(Turn::Asked);
-            }
-            pulse.register(cx.waker());
-            clock.poll(cx, pulse).map(Turn::Due)
-        });
-        let stage = if draining { Stop::Cut } else { Stop::Drain };
-        tokio::select! {
-            biased;
-            () = stopped(stop, stage) => {
+        let turn = {
+            let stage = if draining { Stop::Cut } else { Stop::Drain };
+            let mut word = std::pin::pin!(async {
+                tokio::select! {
+                    biased;
+                    () = stopped(stop, stage) => Turn::Stopped,
+                    () = asked_or(&mut first), if waits => Turn::Asked,
+                    () = connection.close_asked(), if !asked => Turn::Close,
+                }
+            });
+            let mut listens = false;
+            let turn = poll_fn(|cx| {
+                // Once polled it has this task's waker, and is asked again where there may be news:
+                // a look costs less, and a busy connection is woken all the time.
+                if !listens || waits || connection.is_closing() || heard.has_changed().unwrap_or(true) {
+                    listens = true;
+                    if let Poll::Ready(turn) = word.as_mut().poll(cx) {
+                        return Poll::Ready(turn);
+                    }
+                }
+                pulse.turns();
+                if let Poll::Ready(end) = served.poll_served(cx) {
+                    return Poll::Ready(Turn::Ended(end));
+                }
+                if waits && pulse.was_asked() {
+                    return Poll::Ready(Turn::Asked);
+                }
+                pulse.register(cx.waker());
+                clock.poll(cx, pulse).map(Turn::Due)
+            });
+            turn.await
+        };
+        match turn {
+            Turn::Stopped => {
                 if draining || *stop.borrow() == Stop::Cut || stop.has_changed().is_err() {
                     return End::Stopped;
                 }
@@ -239,14 +260,11 @@ async fn drive(
                     continue;
                 }
             }
-            () = asked_or(&mut first), if first.is_some() => first = None,
-            () = connection.close_asked(), if !asked => asked = true,
-            turn = turn => match turn {
-                Turn::Ended(end) => return End::Served(end),
-                Turn::Asked => first = None,
-                Turn::Due(Due::Idle) => {}
-                Turn::Due(due) => return End::Cut(due),
-            },
+            Turn::Close => asked = true,
+            Turn::Ended(end) => return End::Served(end),
+            Turn::Asked => first = None,
+            Turn::Due(Due::Idle) => {}
+            Turn::Due(due) => return End::Cut(due),
         }
         pulse.ending();
         served.end();
@@ -262,8 +280,12 @@ async fn asked_or(first: &mut Option<Pin<Box<Sleep>>>) {
 
 enum Turn {
     Ended(hyper::Result<()>),
-    /// The first request has come.
+    /// The server is told to stop.
+    Stopped,
+    /// The first request has come, or was waited for long enough.
     Asked,
+    /// Somebody wants the connection to end.
+    Close,
     Due(Due),
 }
 
@@ -285,12 +307,11 @@ impl Clock {
 
     fn poll(&mut self, cx: &mut Context<'_>, pulse: &Pulse) -> Poll<Due> {
         loop {
-            let now = Instant::now();
-            let Some((at, due)) = pulse.due(now) else { return Poll::Pending };
-            if at <= now {
-                return Poll::Ready(due);
-            }
+            let Some((at, due)) = pulse.due() else { return Poll::Pending };
             if self.armed.is_none_or(|armed| at < armed) {
+                if at <= Instant::now() {
+                    return Poll::Ready(due);
+                }
                 self.sleep.as_mut().reset(at);
                 self.armed = Some(at);
             }

@@ -317,7 +317,11 @@ impl<T> Guard<T> {
                 State::Undecided if self.held.len() < self.verdicts.header_bytes => return None,
                 // The end of the request wakes the connection; behind what was refused the answer
                 // is all that is left to do.
-                State::Undecided | State::Shut => return Some(Poll::Pending),
+                State::Undecided => return Some(Poll::Pending),
+                State::Shut => {
+                    self.pulse.is_quiet();
+                    return Some(Poll::Pending);
+                }
                 State::Head | State::Body(_) | State::Chunks(_) => return None,
             }
         }

@@ -7,7 +7,7 @@
 use std::{convert::Infallible, fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use ::http::{Request, Response};
-use hyper::body::Incoming;
+use hyper::{body::Incoming, service::Service};
 use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
@@ -56,9 +56,9 @@ const LOG_EVERY: Duration = Duration::from_secs(10);
 /// How long connections that are cut may take to let go of what they hold.
 const LET_GO: Duration = Duration::from_secs(2);
 
-/// What answers requests: any tower service of this shape.
+/// What answers requests: any hyper service of this shape.
 pub trait Handler:
-    tower::Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
+    Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send + Unpin + 'static>
     + Clone
     + Send
     + 'static
@@ -66,7 +66,7 @@ pub trait Handler:
 }
 
 impl<S> Handler for S where
-    S: tower::Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send + Unpin + 'static>
         + Clone
         + Send
         + 'static

@@ -65,6 +65,7 @@ struct Bounds {
 }
 
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools)] // each is a fact of its own
 struct Now {
     /// Requests under way.
     requests: Vec<Arc<Answer>>,
@@ -85,6 +86,10 @@ struct Now {
     patience: Option<u32>,
     /// Whether there was any request.
     asked: bool,
+    /// Whether the connection's task is at work, and will ask what is due by itself.
+    turning: bool,
+    /// Whether somebody in that task waits for the last request's end.
+    awaited: bool,
 }
 
 /// Milliseconds since the connection's origin at which a piece of the answer was
@@ -122,6 +127,8 @@ impl Pulse {
                 look,
                 patience: Some(TAKEN_BACK),
                 asked: false,
+                turning: false,
+                awaited: false,
             }),
         })
     }
@@ -175,9 +182,11 @@ impl Pulse {
         now.blocked = blocked;
     }
 
-    /// Whether no request is under way.
+    /// Whether no request is under way; the connection's task is woken when that is so.
     pub(super) fn is_quiet(&self) -> bool {
-        self.lock().requests.is_empty()
+        let mut now = self.lock();
+        now.awaited = !now.requests.is_empty();
+        !now.awaited
     }
 
     /// The connection was asked to end.
@@ -185,17 +194,24 @@ impl Pulse {
         self.lock().ending.get_or_insert_with(Instant::now);
     }
 
-    /// What is due next, and when, unless something happens before. `None` while
-    /// others keep the time: the request's own limits, or the socket's.
-    pub(super) fn due(&self, at: Instant) -> Option<(Instant, Due)> {
+    /// The connection's task goes to work, and asks what is due at the end of it: until then
+    /// nobody needs to wake it.
+    pub(super) fn turns(&self) {
+        self.lock().turning = true;
+    }
+
+    /// What is due next, and when, unless something happens before; a time that is past means
+    /// now. `None` while others keep the time: the request's own limits, or the socket's.
+    pub(super) fn due(&self) -> Option<(Instant, Due)> {
         let mut now = self.lock();
+        now.turning = false;
         if now.patience.is_none() {
-            return Some((at, Due::TakenBack));
+            return Some((self.origin, Due::TakenBack));
         }
         if !now.requests.is_empty() {
             return match self.protocol {
                 Protocol::Http1 => None,
-                Protocol::Http2 => Some(self.look_at_streams(&mut now, at)),
+                Protocol::Http2 => Some(self.look_at_streams(&mut now, Instant::now())),
             };
         }
         if let Some(head) = now.head {
@@ -279,8 +295,11 @@ impl Drop for Ticket {
             if std::mem::take(&mut now.ahead) {
                 now.head = Some(now.quiet);
             }
+            let wakes = std::mem::take(&mut now.awaited) || !now.turning;
             drop(now);
-            self.pulse.waker.wake();
+            if wakes {
+                self.pulse.waker.wake();
+            }
         }
     }
 }
@@ -300,7 +319,7 @@ mod tests {
 
     fn due_in(pulse: &Pulse) -> Option<(u64, Due)> {
         let now = Instant::now();
-        pulse.due(now).map(|(at, due)| ((at - now).as_secs(), due))
+        pulse.due().map(|(at, due)| (at.saturating_duration_since(now).as_secs(), due))
     }
 
     async fn pass(seconds: u64) {

@@ -16,7 +16,6 @@ use http::{Request, Response};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tower::ServiceExt;
 
 use super::{
     Handler,
@@ -52,6 +51,13 @@ pub(super) struct Counted {
     ticket: Arc<Ticket>,
     /// What is left of the body's own piece.
     rest: Bytes,
+}
+
+/// An answer that is waited for.
+pub(super) struct Answering<F> {
+    answer: F,
+    /// There until it has come.
+    ticket: Option<Arc<Ticket>>,
 }
 
 /// A piece of an answer that HTTP/2 keeps until the stream's window lets it go, which
@@ -149,18 +155,28 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
 impl<S: Handler> hyper::service::Service<Request<Incoming>> for Door<S> {
     type Response = Response<Counted>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+    type Future = Answering<S::Future>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let ticket = Arc::new(self.pulse.begin());
         request.extensions_mut().insert(self.connection.clone());
         self.verdicts.tell(&mut request, &self.connection);
-        let answer = self.service.clone().oneshot(request);
-        Box::pin(async move {
-            let answer = answer.await?;
-            ticket.answered();
-            Ok(answer.map(|body| Counted { body, ticket, rest: Bytes::new() }))
-        })
+        Answering { answer: self.service.call(request), ticket: Some(ticket) }
+    }
+}
+
+impl<F> Future for Answering<F>
+where
+    F: Future<Output = Result<Response<Body>, Infallible>> + Unpin,
+{
+    type Output = Result<Response<Counted>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = ready!(Pin::new(&mut self.answer).poll(cx))?;
+        // Nobody polls what has ended.
+        let Some(ticket) = self.ticket.take() else { return Poll::Pending };
+        ticket.answered();
+        Poll::Ready(Ok(answer.map(|body| Counted { body, ticket, rest: Bytes::new() })))
     }
 }
 

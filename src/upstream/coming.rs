@@ -15,12 +15,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use super::{
-    InFlight,
-    pool::{One, Stream},
-    sent::Activity,
-    target::Target,
-};
+use super::{InFlight, one::One, pool::Stream, sent::Activity, target::Target};
 
 const GONE: &str = "the app behind is gone, and its time over";
 
@@ -33,6 +28,8 @@ pub struct Coming {
     pub(super) via: Via,
     pub(super) target: Arc<Target>,
     pub(super) in_flight: Option<InFlight>,
+    /// Whether it is clear where the answer ends, so that another may follow on its connection.
+    pub(super) clear: bool,
 }
 
 pub(super) enum Via {
@@ -47,12 +44,6 @@ pub(super) enum Via {
 pub(super) struct Waiting {
     timer: Pin<Box<Sleep>>,
     cut: Pin<Box<dyn Future<Output = ()> + Send>>,
-}
-
-impl Via {
-    pub(super) fn of(one: Option<Box<One>>, stream: Option<Stream>) -> Self {
-        one.map_or(Self::Shared { _stream: stream, waiting: None }, Self::One)
-    }
 }
 
 impl Coming {
@@ -73,8 +64,10 @@ impl Coming {
     /// The request counts as under way no more, and its connection is another's.
     fn over(&mut self) {
         self.in_flight = None;
-        if let Via::One(one) = std::mem::replace(&mut self.via, Via::Over) {
-            self.target.pool.give_back(*one);
+        if let Via::One(one) = std::mem::replace(&mut self.via, Via::Over)
+            && self.clear
+        {
+            self.target.pool.give_back(one);
         }
     }
 
@@ -88,12 +81,11 @@ impl Coming {
     }
 
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
-            return Poll::Ready(frame);
+        let body = &mut self.body;
+        match &mut self.via {
+            Via::One(one) => one.turn(cx, |cx| Pin::new(&mut *body).poll_frame(cx)),
+            Via::Shared { .. } | Via::Over => Pin::new(body).poll_frame(cx),
         }
-        let Via::One(one) = &mut self.via else { return Poll::Pending };
-        one.drive(cx);
-        Pin::new(&mut self.body).poll_frame(cx)
     }
 
     /// Why nothing more is waited for, if that is so.
@@ -117,7 +109,7 @@ impl Coming {
             return Poll::Ready(GONE);
         }
         while timer.as_mut().poll(cx).is_ready() {
-            let due = self.activity.last() + self.idle;
+            let due = self.activity.due(self.idle);
             if due <= Instant::now() {
                 return Poll::Ready("the app behind stopped in the middle of its answer");
             }

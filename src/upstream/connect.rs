@@ -2,10 +2,14 @@
 
 use std::{fs, sync::Arc, time::Duration};
 
+use prometheus::IntGauge;
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
+use tokio::{
+    net::TcpStream,
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
 use tokio_rustls::TlsConnector;
 
 use super::{link::Link, target::Target};
@@ -14,8 +18,34 @@ use crate::config::{self, Protocol};
 /// When the system asks whether a quiet target is still there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
+/// How many connections to apps there may be at once, over all upstreams: those of clients need
+/// descriptors too.
+#[derive(Clone, Debug)]
+pub struct Connections(Arc<Semaphore>);
+
+impl Connections {
+    /// As many as `most`.
+    pub fn new(most: usize) -> Self {
+        Self(Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))))
+    }
+}
+
+/// Counts one connection as long as it is open.
+pub(super) struct Counted {
+    gauge: IntGauge,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.gauge.dec();
+    }
+}
+
 /// Makes connections to the targets of one upstream.
 pub(super) struct Connector {
+    connections: Connections,
+    open: IntGauge,
     pub(super) protocol: Protocol,
     pub(super) idle: Duration,
     tls: TlsConnector,
@@ -38,7 +68,7 @@ impl Unconnected {
 }
 
 impl Connector {
-    pub(super) fn new(config: &config::Upstream) -> Result<Self, String> {
+    pub(super) fn new(config: &config::Upstream, connections: Connections, open: IntGauge) -> Result<Self, String> {
         let https = config.targets.iter().any(|target| target.https);
         let mut tls = tls(&config.tls, https)?;
         if config.protocol == Protocol::Http2 {
@@ -47,6 +77,8 @@ impl Connector {
         let name =
             |name: &String| ServerName::try_from(name.clone()).map_err(|_| format!("`server_name`: {name} is no name"));
         Ok(Self {
+            connections,
+            open,
             protocol: config.protocol,
             idle: config.idle_timeout,
             tls: Arc::new(tls).into(),
@@ -64,6 +96,7 @@ impl Connector {
 
     async fn within_its_time(&self, target: &Target) -> Result<Link, Unconnected> {
         let place = target.place();
+        let counted = self.count()?;
         let socket = TcpStream::connect(&*place.authority).await.map_err(|error| Unconnected {
             words: format!("can't connect: {error}"),
             ours: matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::EADDRNOTAVAIL)),
@@ -73,7 +106,7 @@ impl Connector {
         let keepalive = TcpKeepalive::new().with_time(KEEPALIVE);
         SockRef::from(&socket).set_tcp_keepalive(&keepalive).map_err(unset)?;
         if !place.https {
-            return Ok(Link::plain(socket));
+            return Ok(Link::plain(socket, counted));
         }
         let name = match &self.server_name {
             Some(name) => name.clone(),
@@ -85,7 +118,16 @@ impl Connector {
         if self.protocol == Protocol::Http2 && spoken != Some(b"h2") {
             return Err(Unconnected::new("the target doesn't speak HTTP/2 over TLS"));
         }
-        Ok(Link::tls(stream))
+        Ok(Link::tls(stream, counted))
+    }
+
+    fn count(&self) -> Result<Counted, Unconnected> {
+        let permit = Arc::clone(&self.connections.0).try_acquire_owned().map_err(|_| Unconnected {
+            words: "there are as many connections to apps as the limit of open files allows".into(),
+            ours: true,
+        })?;
+        self.open.inc();
+        Ok(Counted { gauge: self.open.clone(), _permit: permit })
     }
 }
 

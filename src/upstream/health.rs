@@ -71,7 +71,7 @@ async fn check(upstream: &Upstream, target: &Arc<Target>, health: &Health) -> Re
     let request =
         Request::get(&health.path).header("host", target.place().of.as_str()).header("user-agent", "sealward");
     let (head, body) = request.body(http_body_util::Empty::new()).map_err(|error| error.to_string())?.into_parts();
-    let (lender, activity) = (Lender::new(body), Activity::new());
+    let (lender, activity) = (Lender::new(body, 0), Activity::new());
     let in_flight = InFlight::new(Arc::clone(target), upstream.checks.clone());
     let answer = upstream.exchange(&head, target, &lender, &activity, in_flight).await;
     let answer = answer.map_err(|failure| failure.to_string())?;

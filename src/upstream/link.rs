@@ -16,10 +16,13 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
+use super::connect::Counted;
+
 pub(super) struct Link {
     socket: Socket,
     /// Whether the target takes nothing more.
     shut: bool,
+    _counted: Counted,
 }
 
 enum Socket {
@@ -28,12 +31,12 @@ enum Socket {
 }
 
 impl Link {
-    pub(super) fn plain(socket: TcpStream) -> Self {
-        Self { socket: Socket::Plain(socket), shut: false }
+    pub(super) fn plain(socket: TcpStream, counted: Counted) -> Self {
+        Self { socket: Socket::Plain(socket), shut: false, _counted: counted }
     }
 
-    pub(super) fn tls(stream: TlsStream<TcpStream>) -> Self {
-        Self { socket: Socket::Tls(Box::new(stream)), shut: false }
+    pub(super) fn tls(stream: TlsStream<TcpStream>, counted: Counted) -> Self {
+        Self { socket: Socket::Tls(Box::new(stream)), shut: false, _counted: counted }
     }
 
     fn written(&mut self, cx: &Context<'_>, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {

@@ -5,49 +5,38 @@
 
 use std::{
     fmt,
-    future::{Future, poll_fn},
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
     },
-    task::{Context, Poll},
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, request::Parts, uri};
+use http::{HeaderMap, HeaderValue, Method, Response, request::Parts};
 use http_body::Body;
-use hyper::{
-    body::Incoming,
-    client::conn::{TrySendError, http2},
-};
 use prometheus::IntGauge;
-use tokio::{
-    sync::watch,
-    time::{Instant, Sleep},
-};
+use tokio::{sync::watch, time::Instant};
 
-use self::coming::Via;
-pub use self::{coming::Coming, sticky::Cookies, target::InFlight};
+pub use self::{coming::Coming, connect::Connections, sticky::Cookies, target::InFlight};
 use self::{
     connect::Connector,
-    pool::{One, Taken, Wants},
-    sent::{Activity, Lent},
+    sent::Activity,
     target::{From, Place, Target},
 };
 use crate::{
     config::{self, Choice, Protocol},
-    fault::chain,
     metrics::Metrics,
 };
 
 mod choice;
 mod coming;
 mod connect;
+mod exchange;
 mod health;
 mod link;
+mod one;
 mod pool;
 mod resolve;
 mod sent;
@@ -61,6 +50,9 @@ const TRIES: usize = 3;
 const RETRY_COST: i64 = 10;
 const REQUEST_EARNS: i64 = 2;
 const MOST_SAVED: i64 = 200;
+
+/// What is kept of a body until its answer begins, where a target may send it back; bytes.
+const KEPT: usize = 64 << 10;
 
 /// How often connections that wait are looked at.
 const TIDY: Duration = Duration::from_secs(10);
@@ -115,6 +107,8 @@ pub enum Failure {
     Unreachable(String),
     /// No connection could be made for lack of something here; the words are for the log.
     Ours(String),
+    /// The target says that it did nothing of it, and never will; the words are for the log.
+    Refused(String),
     /// It was sent, and the target ended without an answer; the words are for the log.
     Broken(String),
     /// The client's own body failed; that failure is among its causes.
@@ -129,14 +123,23 @@ impl Upstream {
     ///
     /// # Errors
     /// What of its TLS can't be read.
-    pub fn new(config: &config::Upstream, before: Option<&Self>, metrics: Metrics) -> Result<Arc<Self>, String> {
+    pub fn new(
+        config: &config::Upstream,
+        before: Option<&Self>,
+        connections: Connections,
+        metrics: Metrics,
+    ) -> Result<Arc<Self>, String> {
         let checks = IntGauge::new("checks", "checks").map_err(|error| error.to_string())?;
         let upstream = Self {
             name: config.name.clone(),
             configured: config.targets.clone(),
             targets: ArcSwap::from_pointee(before.map_or_else(Vec::new, |before| before.targets.load().to_vec())),
             changed: watch::Sender::new(()),
-            connector: Connector::new(config)?,
+            connector: Connector::new(
+                config,
+                connections,
+                metrics.upstream_connections.with_label_values(&[&config.name]),
+            )?,
             choice: config.choice,
             idle: config.idle_timeout,
             head: config.head_timeout,
@@ -285,8 +288,11 @@ impl Upstream {
         B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static,
     {
         self.saved.fetch_add(REQUEST_EARNS, Ordering::Relaxed);
-        let lender = sent::Lender::new(body);
+        // What HTTP/2 takes of a body may come back untouched.
+        let kept = if self.connector.protocol == Protocol::Http2 { KEPT } else { 0 };
+        let lender = sent::Lender::new(body, kept);
         let mut tried = Vec::new();
+        let mut refused = 0;
         let mut bound = self.sticky.as_ref().and_then(|cookies| self.bound(cookies, &head.headers));
         loop {
             // Where it was before, unless that doesn't answer.
@@ -298,6 +304,7 @@ impl Upstream {
             let failure = match self.exchange(&head, &target, &lender, &activity, in_flight).await {
                 Ok(response) => {
                     target.answered();
+                    lender.done();
                     let status = response.status();
                     self.metrics.upstream_requests.with_label_values(&[self.name.as_str(), status.as_str()]).inc();
                     let cookie = self.sticky.as_ref().and_then(|cookies| cookies.set(target.name()));
@@ -308,12 +315,21 @@ impl Upstream {
             let label = match &failure {
                 Failure::Unreachable(_) => "unreachable",
                 Failure::Ours(_) => "ours",
+                Failure::Refused(_) => "refused",
                 Failure::Broken(_) => "broken",
                 Failure::Client(_) => "client",
                 Failure::Idle(_) => "timeout",
             };
             self.metrics.upstream_requests.with_label_values(&[&self.name, label]).inc();
             if let Failure::Client(_) | Failure::Ours(_) = failure {
+                return Err(failure);
+            }
+            if let Failure::Refused(_) = failure {
+                // It is well, and says so: the same one may take it over another connection.
+                refused += 1;
+                if refused < TRIES && lender.is_whole() {
+                    continue;
+                }
                 return Err(failure);
             }
             if target.failed() {
@@ -332,6 +348,11 @@ impl Upstream {
         }
     }
 
+    /// Lets go of every connection that waits for a request.
+    fn let_go(&self) {
+        self.targets.load().iter().for_each(|target| target.pool.spare());
+    }
+
     /// The target that the client's cookie leads to, while it is fit.
     fn bound(&self, cookies: &Cookies, headers: &HeaderMap) -> Option<Arc<Target>> {
         let targets = self.targets.load();
@@ -342,174 +363,20 @@ impl Upstream {
 
     /// The best of the targets that are fit and weren't tried; of all of them where none is fit.
     fn pick(&self, tried: &[Arc<Target>]) -> Option<Arc<Target>> {
-        let now = Instant::now();
         let targets = self.targets.load();
+        if let [only] = targets.as_slice() {
+            // It may be tried again: its connection may have been an old one.
+            return Some(Arc::clone(only));
+        }
+        let now = Instant::now();
         let untried = |target: &&Arc<Target>| !tried.iter().any(|tried| tried.name() == target.name());
         let open = || targets.iter().filter(|target| target.weight() > 0);
         let mut fit: Vec<&Arc<Target>> = open().filter(|target| target.is_fit(now)).filter(untried).collect();
         if fit.is_empty() {
             fit = open().filter(untried).collect();
         }
-        // One target may be tried again: its connection may have been an old one.
-        if fit.is_empty() && targets.len() == 1 {
-            fit = targets.iter().collect();
-        }
         let fit: Vec<_> = fit.into_iter().map(|target| (target, target.share(now, self.slow_start))).collect();
         self.turn.pick(self.choice, &fit).cloned()
-    }
-
-    /// One request to one target, and its answer's head.
-    async fn exchange(
-        &self,
-        head: &Parts,
-        target: &Arc<Target>,
-        lender: &sent::Lender,
-        activity: &Arc<Activity>,
-        in_flight: InFlight,
-    ) -> Result<Response<Coming>, Failure> {
-        let upgrade = head.headers.contains_key(header::UPGRADE);
-        let mut unsent = None;
-        loop {
-            let again = unsent.is_some();
-            let wants = match again {
-                _ if upgrade => Wants::Switching,
-                true => Wants::Fresh,
-                false => Wants::Any,
-            };
-            let taken = target.pool.take(target, &self.connector, wants).await.map_err(|unconnected| {
-                if unconnected.ours {
-                    Failure::Ours(unconnected.words)
-                } else {
-                    Failure::Unreachable(unconnected.words)
-                }
-            })?;
-            let request = match unsent.take() {
-                Some(request) => request,
-                None => self.request(head, target, lender.lend(activity)),
-            };
-            let mut stream = None;
-            let (response, one) = match taken {
-                Taken::One(mut one) => (self.on_one(&mut one, target, request, activity).await, Some(one)),
-                Taken::Shared(mut sender, open) => {
-                    stream = Some(open);
-                    (self.on_shared(&mut sender, target, request, activity).await, None)
-                }
-            };
-            match response {
-                Ok(response) => {
-                    let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-                    let via = Via::of(one, stream);
-                    let coming = |body| Coming {
-                        body,
-                        idle: self.idle,
-                        activity: Arc::clone(activity),
-                        via,
-                        target: Arc::clone(target),
-                        in_flight: Some(in_flight),
-                    };
-                    return Ok(response.map(|body| coming(body).begun(switching)));
-                }
-                // The target has ended it while it waited, and nothing has left.
-                Err(Broke { request: Some(request), .. }) if !again => unsent = Some(request),
-                Err(broke) => return Err(broke.failure),
-            }
-        }
-    }
-
-    /// A request on a connection of its own, which is driven here.
-    async fn on_one(
-        &self,
-        one: &mut One,
-        target: &Target,
-        request: Request<Lent>,
-        activity: &Arc<Activity>,
-    ) -> Result<Response<Incoming>, Broke> {
-        activity.now();
-        one.due_by(activity.last() + self.head);
-        let mut answer = std::pin::pin!(one.sender.try_send_request(request));
-        let answer = poll_fn(|cx| {
-            one.drive(cx);
-            if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
-                return Poll::Ready(answer.map_err(|error| broke(error, activity)));
-            }
-            if target.is_over() {
-                return Poll::Ready(Err(gone()));
-            }
-            if one.watched && !one.timer.is_elapsed() {
-                // Both have this task's waker.
-                return Poll::Pending;
-            }
-            one.watched = true;
-            self.poll_clock(one.timer.as_mut(), one.cut.as_mut(), activity, cx).map(Err)
-        });
-        answer.await
-    }
-
-    /// A request on a connection that others share.
-    async fn on_shared(
-        &self,
-        sender: &mut http2::SendRequest<Lent>,
-        target: &Target,
-        request: Request<Lent>,
-        activity: &Arc<Activity>,
-    ) -> Result<Response<Incoming>, Broke> {
-        activity.now();
-        let mut answer = std::pin::pin!(sender.try_send_request(request));
-        let mut timer = std::pin::pin!(tokio::time::sleep(self.head));
-        let mut cut = std::pin::pin!(target.cut_asked());
-        let answer = poll_fn(|cx| {
-            if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
-                return Poll::Ready(answer.map_err(|error| broke(error, activity)));
-            }
-            self.poll_clock(timer.as_mut(), cut.as_mut(), activity, cx).map(Err)
-        });
-        answer.await
-    }
-
-    /// Why an answer is waited for no longer.
-    fn poll_clock(
-        &self,
-        mut timer: Pin<&mut Sleep>,
-        cut: Pin<&mut (impl Future<Output = ()> + ?Sized)>,
-        activity: &Activity,
-        cx: &mut Context<'_>,
-    ) -> Poll<Broke> {
-        if cut.poll(cx).is_ready() {
-            return Poll::Ready(gone());
-        }
-        while timer.as_mut().poll(cx).is_ready() {
-            let due = activity.last() + self.head;
-            if due <= Instant::now() {
-                return Poll::Ready(Broke { failure: Failure::Idle(self.head), request: None });
-            }
-            timer.as_mut().reset(due);
-        }
-        Poll::Pending
-    }
-
-    /// The request as the target is to see it.
-    fn request(&self, head: &Parts, target: &Target, body: Lent) -> Request<Lent> {
-        let mut request = Request::new(body);
-        *request.method_mut() = head.method.clone();
-        let mut headers = head.headers.clone();
-        // HTTP/1.0 may do without, and what goes on is 1.1 (RFC 9112, section 3.2).
-        let host = headers.get(header::HOST).cloned();
-        let host = host.or_else(|| HeaderValue::from_str(&target.place().of).ok());
-        let mut uri = uri::Parts::default();
-        uri.path_and_query = head.uri.path_and_query().cloned();
-        if self.connector.protocol == Protocol::Http2 {
-            // There the host has a place of its own (RFC 9113, section 8.3.1).
-            headers.remove(header::HOST);
-            uri.authority = host.and_then(|host| uri::Authority::try_from(host.as_bytes()).ok());
-            uri.scheme = Some(if target.place().https { uri::Scheme::HTTPS } else { uri::Scheme::HTTP });
-            *request.version_mut() = Version::HTTP_2;
-        } else if let Some(host) = host {
-            headers.insert(header::HOST, host);
-        }
-        // Each part was parsed before.
-        *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
-        *request.headers_mut() = headers;
-        request
     }
 
     fn may_retry(&self) -> bool {
@@ -521,29 +388,12 @@ impl Upstream {
     }
 }
 
-/// A request that came to nothing on a connection.
-struct Broke {
-    failure: Failure,
-    /// There if nothing of it has left.
-    request: Option<Request<Lent>>,
-}
-
-fn gone() -> Broke {
-    Broke { failure: Failure::Broken("the target is gone, and its time over".into()), request: None }
-}
-
-fn broke(mut error: TrySendError<Request<Lent>>, activity: &Activity) -> Broke {
-    let request = error.take_message();
-    let error = error.into_error();
-    let failure =
-        if activity.client_failed() { Failure::Client(Box::new(error)) } else { Failure::Broken(chain(&error)) };
-    Broke { failure, request }
-}
-
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreachable(words) | Self::Ours(words) | Self::Broken(words) => f.write_str(words),
+            Self::Unreachable(words) | Self::Ours(words) | Self::Refused(words) | Self::Broken(words) => {
+                f.write_str(words)
+            }
             Self::Client(error) => error.fmt(f),
             Self::Idle(idle) => write!(f, "nothing went or came for {} s", idle.as_secs()),
         }

@@ -5,29 +5,26 @@
 //! it meanwhile is seen when it is taken again.
 
 use std::{
-    future::Future,
-    pin::Pin,
+    future::{Future, poll_fn},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use super::{
     connect::{Connector, Unconnected},
+    one::{Connection, KEPT, One},
     sent::Lent,
     target::Target,
 };
 use crate::config::Protocol;
 
-/// How long a connection waits for a request.
-const KEPT: Duration = Duration::from_secs(60);
 /// Threads that have connections of their own; more share.
 const SHELVES: usize = 16;
 /// How many of those to one target, for each thread.
@@ -41,6 +38,8 @@ const HTTP2_HEAD: u32 = 64 << 10;
 /// thread. Targets commonly take 100 or 128 at once.
 const STREAMS: usize = 100;
 const MOST_SHARED: usize = 16;
+/// How many streams a target takes that hasn't said so yet.
+const UNKNOWN: usize = 0;
 /// Pings, so that a dead target is found out.
 const PING: Duration = Duration::from_secs(20);
 
@@ -51,7 +50,9 @@ pub(super) struct Pool([Shelf; SHELVES]);
 /// What one thread has.
 #[derive(Default)]
 struct Shelf {
-    waiting: Mutex<Vec<One>>,
+    // Boxed, so that one that is taken and given back isn't moved about.
+    #[allow(clippy::vec_box)]
+    waiting: Mutex<Vec<Box<One>>>,
     shared: tokio::sync::Mutex<Vec<Shared>>,
 }
 
@@ -59,24 +60,26 @@ struct Shelf {
 struct Shared {
     sender: http2::SendRequest<Lent>,
     streams: Stream,
+    /// How many the target takes at once.
+    most: Arc<AtomicUsize>,
+    /// Since when there has been none, as far as anybody has looked.
+    idle: Option<Instant>,
+}
+
+impl Shared {
+    /// Whether the target would take another stream at once, and we would send it.
+    fn has_room(&self) -> bool {
+        let most = match self.most.load(Ordering::Relaxed) {
+            UNKNOWN => STREAMS,
+            most => most.min(STREAMS),
+        };
+        // One is held here.
+        Arc::strong_count(&self.streams) <= most
+    }
 }
 
 /// Held by a request as long as its stream is open.
 pub(super) type Stream = Arc<()>;
-
-/// A connection of HTTP/1, for one request at a time.
-pub(super) struct One {
-    pub(super) sender: http1::SendRequest<Lent>,
-    /// There until it has ended.
-    connection: Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>,
-    /// Moved only when it has run out: most requests are over long before.
-    pub(super) timer: Pin<Box<Sleep>>,
-    /// Whether the task whose request it carries has had its waker put into both of these.
-    pub(super) watched: bool,
-    /// Resolves when the target's requests are to end.
-    pub(super) cut: Pin<Box<dyn Future<Output = ()> + Send>>,
-    since: Instant,
-}
 
 /// Which connection will do.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -128,7 +131,7 @@ impl Pool {
         if wants == Wants::Any {
             while let Some(mut one) = self.pop() {
                 if one.is_good() {
-                    return Ok(Taken::One(one.into()));
+                    return Ok(Taken::One(one));
                 }
             }
         }
@@ -139,23 +142,12 @@ impl Pool {
             .handshake(TokioIo::new(link))
             .await
             .map_err(|error| Unconnected::new(&crate::fault::chain(&error)))?;
-        let now = Instant::now();
-        let one = One {
-            sender,
-            connection: Some(if wants == Wants::Switching {
-                Box::pin(connection.with_upgrades())
-            } else {
-                Box::pin(connection)
-            }),
-            timer: Box::pin(tokio::time::sleep(connector.idle)),
-            watched: false,
-            cut: Box::pin(target.cut_asked()),
-            since: now,
-        };
-        Ok(Taken::One(one.into()))
+        let connection: Connection =
+            if wants == Wants::Switching { Box::pin(connection.with_upgrades()) } else { Box::pin(connection) };
+        Ok(Taken::One(Box::new(One::new(sender, connection, target, connector.idle))))
     }
 
-    fn pop(&self) -> Option<One> {
+    fn pop(&self) -> Option<Box<One>> {
         self.0[shelf()].waiting().pop()
     }
 
@@ -163,7 +155,7 @@ impl Pool {
         let mut shared = self.0[shelf()].shared.lock().await;
         shared.retain(|shared| !shared.sender.is_closed());
         let open = shared.len();
-        let free = |shared: &&Shared| Arc::strong_count(&shared.streams) <= STREAMS || open >= MOST_SHARED;
+        let free = |shared: &&Shared| shared.has_room() || open >= MOST_SHARED;
         if let Some(shared) = shared.iter().filter(free).min_by_key(|shared| Arc::strong_count(&shared.streams)) {
             return Ok(Taken::Shared(shared.sender.clone(), Arc::clone(&shared.streams)));
         }
@@ -171,6 +163,8 @@ impl Pool {
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
+            // Until the target has said how many it takes: it refuses those beyond.
+            .initial_max_send_streams(UNKNOWN)
             .initial_stream_window_size(HTTP2_STREAM)
             .initial_connection_window_size(HTTP2_CONNECTION)
             .max_header_list_size(HTTP2_HEAD)
@@ -180,23 +174,29 @@ impl Pool {
             .handshake(TokioIo::new(link))
             .await
             .map_err(|error| Unconnected::new(&crate::fault::chain(&error)))?;
+        let most = Arc::<AtomicUsize>::default();
+        let (told, mut connection) = (Arc::clone(&most), Box::pin(connection));
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
+            let ended = poll_fn(|cx| {
+                let ended = connection.as_mut().poll(cx);
+                told.store(connection.current_max_send_streams(), Ordering::Relaxed);
+                ended
+            });
+            if let Err(error) = ended.await {
                 tracing::debug!(%error, "a connection to a target ended");
             }
         });
         let streams = Stream::default();
-        shared.push(Shared { sender: sender.clone(), streams: Arc::clone(&streams) });
+        shared.push(Shared { sender: sender.clone(), streams: Arc::clone(&streams), most, idle: None });
         Ok(Taken::Shared(sender, streams))
     }
 
     /// Has `one` wait for the next request, if it can carry one.
-    pub(super) fn give_back(&self, mut one: One) {
+    pub(super) fn give_back(&self, mut one: Box<One>) {
         if !one.is_good() {
             return;
         }
-        one.since = Instant::now();
-        one.watched = false;
+        one.rest();
         let mut waiting = self.0[shelf()].waiting();
         if waiting.len() < MOST_KEPT {
             waiting.push(one);
@@ -214,59 +214,42 @@ impl Pool {
         }
     }
 
+    /// Lets go of all that carries nothing.
+    pub(super) fn spare(&self) {
+        for shelf in &self.0 {
+            shelf.waiting().clear();
+            if let Ok(mut shared) = shelf.shared.try_lock() {
+                shared.retain(|shared| Arc::strong_count(&shared.streams) > 1);
+            }
+        }
+    }
+
     /// Lets go of what has waited for too long, and of what the target has ended.
     pub(super) fn tidy(&self) {
         for shelf in &self.0 {
             let waiting = std::mem::take(&mut *shelf.waiting());
-            let mut good: Vec<One> = waiting.into_iter().filter_map(|mut one| one.is_good().then_some(one)).collect();
+            let mut good: Vec<_> = waiting.into_iter().filter_map(|mut one| one.is_good().then_some(one)).collect();
             let mut waiting = shelf.waiting();
             // Those that came back meanwhile have been used last, and are taken first.
             good.append(&mut waiting);
             good.truncate(MOST_KEPT);
             *waiting = good;
+            drop(waiting);
+            // Somebody is at work on it just now: the next time, then.
+            let Ok(mut shared) = shelf.shared.try_lock() else { continue };
+            let now = Instant::now();
+            shared.retain_mut(|shared| {
+                let unused = Arc::strong_count(&shared.streams) == 1;
+                shared.idle = unused.then(|| shared.idle.unwrap_or(now));
+                !shared.sender.is_closed() && shared.idle.is_none_or(|since| since.elapsed() <= KEPT)
+            });
         }
     }
 }
 
 impl Shelf {
-    fn waiting(&self) -> MutexGuard<'_, Vec<One>> {
+    #[allow(clippy::vec_box)]
+    fn waiting(&self) -> MutexGuard<'_, Vec<Box<One>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl One {
-    /// Has the timer run out no later than `due`: earlier is looked at, and set right.
-    pub(super) fn due_by(&mut self, due: Instant) {
-        if self.timer.deadline() > due {
-            self.timer.as_mut().reset(due);
-        }
-    }
-
-    /// Goes on with whatever the connection has to do.
-    pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
-        if let Some(connection) = &mut self.connection
-            && let Poll::Ready(ended) = connection.as_mut().poll(cx)
-        {
-            if let Err(error) = ended {
-                tracing::debug!(%error, "a connection to a target ended");
-            }
-            self.connection = None;
-        }
-    }
-
-    /// Whether it can carry a request.
-    fn is_good(&mut self) -> bool {
-        if self.since.elapsed() > KEPT {
-            return false;
-        }
-        self.drive(&mut Context::from_waker(Waker::noop()));
-        self.connection.is_some() && self.sender.is_ready()
-    }
-
-    /// Has the connection go on by itself: another protocol will be spoken on it.
-    pub(super) fn let_go(self) {
-        if let Some(connection) = self.connection {
-            tokio::spawn(connection);
-        }
     }
 }

@@ -1,14 +1,14 @@
-//! A client's body on its way to a target: lent to one try after the other until the first
-//! byte of it is asked for, and watched as it goes.
+//! A client's body on its way to a target: lent to one try after the other as long as it can be
+//! told from its beginning, and watched as it goes.
 
 use std::{
     error::Error,
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -17,69 +17,120 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
 type BoxError = Box<dyn Error + Send + Sync>;
-type Whole = Pin<Box<dyn Body<Data = Bytes, Error = BoxError> + Send>>;
 
-/// Who has the body while nobody has begun it.
+/// Who has the body, whoever sends it.
 pub(super) struct Lender {
     /// None where there is nothing to be sent.
-    body: Option<Arc<Mutex<Option<Whole>>>>,
+    source: Option<Arc<Mutex<Source>>>,
     hint: SizeHint,
-    empty: bool,
+}
+
+/// The body, and what of it was given out and can be given out again.
+struct Source {
+    body: Pin<Box<dyn Body<Data = Bytes, Error = BoxError> + Send>>,
+    kept: Vec<Bytes>,
+    /// How many bytes more may be kept; `None` once something was given out for good.
+    room: Option<usize>,
+    /// Which try has it: an earlier one, that its connection may still hold, gets nothing more.
+    turn: usize,
 }
 
 /// The body, as one try has it.
 pub(super) struct Lent {
-    from: Option<Arc<Mutex<Option<Whole>>>>,
-    body: Option<Whole>,
+    source: Option<Arc<Mutex<Source>>>,
+    turn: usize,
+    /// How many of the pieces that are kept it has had.
+    had: usize,
     hint: SizeHint,
-    empty: bool,
     activity: Arc<Activity>,
 }
 
-/// When something last went on, and whether the client is what failed.
+/// When something last went on, and whether the client is who keeps it from going on, or failed.
 #[derive(Debug)]
 pub(super) struct Activity {
     begun: Instant,
     milliseconds: AtomicU64,
+    client_waited_for: AtomicBool,
     client_failed: AtomicBool,
 }
 
 impl Lender {
-    pub(super) fn new<B>(body: B) -> Self
+    /// Of `body`, `most` bytes are kept, so that they can be sent again.
+    pub(super) fn new<B>(body: B, most: usize) -> Self
     where
         B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
     {
         let (hint, empty) = (body.size_hint(), body.is_end_stream());
-        let body = (!empty).then(|| {
-            let whole: Whole = Box::pin(http_body_util::BodyExt::map_err(body, Into::into));
-            Arc::new(Mutex::new(Some(whole)))
+        let source = (!empty).then(|| {
+            let body = Box::pin(http_body_util::BodyExt::map_err(body, Into::into));
+            Arc::new(Mutex::new(Source { body, kept: Vec::new(), room: Some(most), turn: 0 }))
         });
-        Self { body, hint, empty }
+        Self { source, hint }
     }
 
+    /// The body from its beginning, for another try.
     pub(super) fn lend(&self, activity: &Arc<Activity>) -> Lent {
-        let (from, hint) = (self.body.clone(), self.hint);
-        Lent { from, body: None, hint, empty: self.empty, activity: Arc::clone(activity) }
+        let turn = self.source.as_ref().map_or(0, |source| {
+            let mut source = lock(source);
+            source.turn += 1;
+            source.turn
+        });
+        Lent { source: self.source.clone(), turn, had: 0, hint: self.hint, activity: Arc::clone(activity) }
     }
 
-    /// Whether nobody has asked for a byte of it.
+    /// Whether it can be sent from its beginning.
     pub(super) fn is_whole(&self) -> bool {
-        self.body.as_ref().is_none_or(|body| body.lock().unwrap_or_else(PoisonError::into_inner).is_some())
+        self.source.as_ref().is_none_or(|source| lock(source).room.is_some())
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.empty
+        self.source.is_none()
+    }
+
+    /// There is an answer: nobody will send it again.
+    pub(super) fn done(&self) {
+        if let Some(source) = &self.source {
+            lock(source).room = None;
+        }
+    }
+}
+
+fn lock(source: &Mutex<Source>) -> MutexGuard<'_, Source> {
+    source.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Source {
+    /// Keeps `piece`, where that may have to be sent again.
+    fn keep(&mut self, piece: &Bytes) {
+        let Some(room) = self.room else { return };
+        self.room = room.checked_sub(piece.len());
+        if self.room.is_some() {
+            self.kept.push(piece.clone());
+        } else {
+            self.kept = Vec::new();
+        }
     }
 }
 
 impl Activity {
     pub(super) fn new() -> Arc<Self> {
-        let (milliseconds, client_failed) = (AtomicU64::new(0), AtomicBool::new(false));
-        Arc::new(Self { begun: Instant::now(), milliseconds, client_failed })
+        Arc::new(Self {
+            begun: Instant::now(),
+            milliseconds: AtomicU64::new(0),
+            client_waited_for: AtomicBool::new(false),
+            client_failed: AtomicBool::new(false),
+        })
     }
 
     pub(super) fn last(&self) -> Instant {
         self.begun + Duration::from_millis(self.milliseconds.load(Ordering::Relaxed))
+    }
+
+    /// When it will have stood still for `time`. While the client is waited for the time stands
+    /// still: a client has a pace of its own to keep, and the target isn't who is slow.
+    pub(super) fn due(&self, time: Duration) -> Instant {
+        let from = if self.client_waited_for.load(Ordering::Relaxed) { Instant::now() } else { self.last() };
+        from + time
     }
 
     pub(super) fn client_failed(&self) -> bool {
@@ -98,26 +149,56 @@ impl Body for Lent {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
-        if this.body.is_none() {
-            let taken = |from: &Arc<Mutex<Option<Whole>>>| from.lock().unwrap_or_else(PoisonError::into_inner).take();
-            this.body = this.from.as_ref().and_then(taken);
+        let Some(source) = &this.source else { return Poll::Ready(None) };
+        let mut source = lock(source);
+        if source.turn != this.turn {
+            return Poll::Ready(Some(Err("the body is sent by another way".into())));
         }
-        let Some(body) = &mut this.body else {
-            return Poll::Ready(if this.empty { None } else { Some(Err("the body was sent already".into())) });
-        };
-        let frame = body.as_mut().poll_frame(cx);
+        if let Some(piece) = source.kept.get(this.had) {
+            this.had += 1;
+            return Poll::Ready(Some(Ok(Frame::data(piece.clone()))));
+        }
+        if source.room.is_none() && !source.kept.is_empty() {
+            // It was all sent, and nobody will want it again.
+            source.kept = Vec::new();
+            this.had = 0;
+        }
+        let frame = source.body.as_mut().poll_frame(cx);
+        this.activity.client_waited_for.store(frame.is_pending(), Ordering::Relaxed);
+        let frame = ready!(frame);
         this.activity.now();
-        if let Poll::Ready(Some(Err(_))) = &frame {
-            this.activity.client_failed.store(true, Ordering::Relaxed);
+        match &frame {
+            Some(Ok(frame)) => {
+                if let Some(piece) = frame.data_ref() {
+                    source.keep(piece);
+                    this.had = source.kept.len();
+                } else {
+                    // Trailers, which come once.
+                    source.room = None;
+                }
+            }
+            Some(Err(_)) => this.activity.client_failed.store(true, Ordering::Relaxed),
+            None => {}
         }
-        frame
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.as_ref().map_or(self.empty, http_body::Body::is_end_stream)
+        let Some(source) = &self.source else { return true };
+        let source = lock(source);
+        self.had >= source.kept.len() && source.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map_or_else(|| self.hint, http_body::Body::size_hint)
+        let Some(source) = &self.source else { return self.hint };
+        let source = lock(source);
+        let rest = source.body.size_hint();
+        let kept: usize = source.kept.iter().skip(self.had).map(Bytes::len).sum();
+        let mut hint = SizeHint::new();
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper.saturating_add(kept as u64));
+        }
+        hint.set_lower(rest.lower().saturating_add(kept as u64));
+        hint
     }
 }

@@ -9,6 +9,9 @@ Prints its port, and ends with its stdin. The path of a request says what become
     /early?status=S     takes 64 KiB of it, answers, and ends
     /take               takes the body whole, and answers `LENGTH SHA-256` and each trailer
     /late               the same, but after 64 KiB it takes nothing until a /go
+    /sips               the same, but it takes little at a time
+    /eager              the same, but the answer's head goes out before any of it is taken
+    /silent             takes the body whole, and then nothing for as long as the other side is there
     /steps?n=N          N events, each but the first after another /go
     /beats?n=N          N events, 300 ms apart
     /stall              one event, and then nothing for as long as the other side is there
@@ -33,6 +36,8 @@ import urllib.parse
 
 FIRST = 64 << 10
 PART = 300_000
+SIP = 1 << 20
+BETWEEN_SIPS = 0.1  # seconds
 PATIENCE = 60  # seconds for a word to go on
 SEEN = []
 GO = threading.Semaphore(0)
@@ -171,6 +176,25 @@ class Request:
         self.may_go()
         self.whole()
 
+    def sips(self):
+        # What lies in the system's buffers is taken by nobody, and looks as if it were.
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, FIRST)
+        length = int(self.headers["content-length"])
+        while self.taken < length:
+            self.take(self.taken + SIP)
+            time.sleep(BETWEEN_SIPS)
+        self.whole()
+
+    def eager(self):
+        self.stream()
+        self.take()
+        self.chunk(f"{self.taken} {self.hash.hexdigest()}\n".encode())
+        self.chunk(b"")
+
+    def silent(self):
+        self.take()
+        self.wait()
+
     def may_go(self):
         if not GO.acquire(timeout=PATIENCE):
             raise Ended
@@ -205,7 +229,8 @@ class Request:
         f"/{name}": does
         for name, does in {
             "length": length, "chunked": chunked, "die": die, "early": early, "take": whole,
-            "late": late, "steps": steps, "beats": beats, "stall": stall, "seen": seen, "go": go,
+            "late": late, "sips": sips, "eager": eager, "silent": silent, "steps": steps, "beats": beats,
+            "stall": stall, "seen": seen, "go": go,
         }.items()
     }
 

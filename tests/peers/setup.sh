@@ -11,7 +11,8 @@
 #
 #   tls       sslyze, and OpenSSL 3.5 as pyOpenSSL brings it
 #
-# and sees that curl, openssl, haproxy, nginx, slowhttptest, nss_wrapper and pebble are there. Nothing here
+# and sees that curl, openssl, haproxy, nginx, slowhttptest, nss_wrapper, pebble, and PostgreSQL's and
+# MariaDB's servers are there; the tests start those themselves, in folders of their own. Nothing here
 # is part of the product; nothing is written outside target/. Run it as often as you like:
 # it is quick once the pinned requirements have been installed.
 set -euo pipefail
@@ -35,6 +36,14 @@ acme_pebble() {
     case "$(pebble -help 2>&1 </dev/null || true)" in *-dnsserver*) ;; *) return 1 ;; esac
 }
 
+# Debian keeps it off the PATH, by version.
+postgresql_server() { command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; }
+
+# The service around it, and a user for that, are in another package.
+mariadb_server() {
+    command -v mariadb-install-db >/dev/null && { command -v mariadbd >/dev/null || [ -x /usr/sbin/mariadbd ]; }
+}
+
 missing_packages() {
     command -v curl >/dev/null || echo curl
     command -v openssl >/dev/null || echo openssl
@@ -45,6 +54,11 @@ missing_packages() {
     # Names of the tests' own, without a resolver.
     ! LD_PRELOAD=libnss_wrapper.so true 2>&1 | grep -q preloaded || echo libnss-wrapper
     acme_pebble || echo pebble
+    postgresql_server || echo postgresql
+    mariadb_server || echo mariadb-server-core
+    command -v mariadb >/dev/null || echo mariadb-client-core
+    # pgrep, which finds all of a server that is to be killed.
+    command -v pgrep >/dev/null || echo procps
     # Debian ships the venv module in python3 and the pip it needs elsewhere.
     "$python" -c 'import venv, ensurepip' 2>/dev/null || echo python3-venv
 }
@@ -52,6 +66,15 @@ missing_packages() {
 # A `python3` that isn't Debian's is not mended by Debian's package: then the
 # pip that came with it must do, or its owner must add ensurepip.
 debian_python() { [ "$(command -v "$python" || true)" = /usr/bin/python3 ]; }
+
+# The package would make a database of this machine's own and start it, now and at each boot.
+no_cluster=/etc/postgresql-common/createcluster.d/sealward-tests.conf
+
+without_cluster() {
+    mkdir -p "${no_cluster%/*}"
+    trap 'rm -f "$no_cluster"' EXIT
+    echo 'create_main_cluster = false' >"$no_cluster"
+}
 
 ensure_programs() {
     local packages program
@@ -61,6 +84,7 @@ ensure_programs() {
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         say "installing by apt-get: $packages"
         export DEBIAN_FRONTEND=noninteractive
+        case " $packages " in *" postgresql "*) without_cluster ;; esac
         # The lists may be there and fresh enough; if not, fetch them and retry.
         # shellcheck disable=SC2086
         apt-get install -y -q --no-install-recommends $packages >"$peers/apt.log" 2>&1 </dev/null ||
@@ -82,8 +106,10 @@ ensure_programs() {
 
     say "missing: $packages"
     say "  Debian or Ubuntu:  sudo apt-get install $packages"
-    say "  macOS (Homebrew):  brew install curl openssl python@3.11"
-    say "  elsewhere:         curl, openssl, and a Python 3 with venv and ensurepip"
+    say "  macOS (Homebrew):  brew install curl openssl python@3.11 postgresql@15 mariadb@10.11"
+    say "                     and PATH must lead to what the last two keep in their bin folders"
+    say "  elsewhere:         curl, openssl, and a Python 3 with venv and ensurepip;"
+    say "                     PostgreSQL 15 and MariaDB 10.11, their servers and clients"
     case " $packages " in
         *" pebble "*) for program in pebble pebble-challtestsrv; do
             say "  ACME, with Go:     go install github.com/letsencrypt/pebble/v2/cmd/$program@v2.6.0"

@@ -93,9 +93,9 @@ impl Bench {
         let address = bound.local_addrs()[0];
         let (stopper, stop) = drain::channel();
         let answers = Answers::default();
-        let service = tower::service_fn({
+        let service = hyper::service::service_fn({
             let answers = answers.clone();
-            move |request| answer(request, answers.clone())
+            move |request| Box::pin(answer(request, answers.clone()))
         });
         let served = tokio::spawn(bound.serve(service, stop));
         Self { address, metrics, stopper, served, answers, dir, watch }

@@ -1,0 +1,203 @@
+//! Connections to targets: who shares one, who waits for one, which is used again, and what
+//! becomes of those for whom there is none.
+
+use std::{cell::RefCell, ffi::OsStr};
+
+use serde_json::Value;
+
+use crate::{
+    apps::{ask, serve, to},
+    ending::Held,
+    failing::{VERSIONS, await_calm, in_flight},
+    peer::Peer,
+    support::{Answer, Sealward, Site, eventually},
+};
+
+const HTTP2: &str = "protocol = \"http2\"";
+
+/// An app that tells of its connections: `tests/peers/raw_app.py`.
+struct Raw {
+    peer: RefCell<Peer>,
+    port: String,
+}
+
+impl Raw {
+    fn start<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Self {
+        let mut peer = Peer::start("raw_app.py", args);
+        let port = peer.line();
+        Self { peer: RefCell::new(peer), port }
+    }
+
+    fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Has it do `word`, and hears what it has seen.
+    fn say(&self, word: &str) -> Value {
+        let mut peer = self.peer.borrow_mut();
+        peer.say(word);
+        serde_json::from_str(&peer.line()).expect("is JSON")
+    }
+
+    fn seen(&self, what: &str) -> usize {
+        let count = self.say("seen")[what].as_u64().expect("a number");
+        count.try_into().expect("a small one")
+    }
+}
+
+/// A client that asks so many times at once, on one connection of HTTP/2.
+fn asks(site: &Site, server: &Sealward, path: &str, count: usize) -> Held {
+    let (most, path) = (count.to_string(), format!("{path}[1-{count}]"));
+    let line = "%{http_code} %header{retry-after} %header{content-type}\\n";
+    Held::start(site, server, &path, &["--http2", "-Z", "--parallel-max", &most, "-o", "/dev/null", "-w", line])
+}
+
+/// What each of a client's requests came to: its status, and what headers say besides.
+fn told(client: Held) -> Vec<String> {
+    let (exit, said) = client.ended();
+    assert_eq!(exit, Some(0), "{said}");
+    said.lines().map(|line| line.trim().to_owned()).collect()
+}
+
+/// Of each line of several answers, which all have to be whole.
+fn first_words(answer: &Answer) -> Vec<String> {
+    assert_eq!((answer.status, answer.exit), (200, 0), "{answer:?}");
+    answer.text().lines().map(|line| line.split(' ').next().unwrap_or(line).to_owned()).collect()
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+#[test]
+fn more_streams_than_a_connection_takes_go_over_another() {
+    // Two of the clients share a thread, there being one more of them, and so its connections.
+    const EACH: usize = 60;
+    let clients = cores() + 1;
+    let (site, app) = (Site::new(), Raw::start(["http2", "100"]));
+    let server = serve(&site, &to(&[app.url()], HTTP2));
+    let asking: Vec<Held> = (0..clients).map(|_| asks(&site, &server, "/hold?", EACH)).collect();
+    eventually("the app has all of them at once", || app.seen("held") == clients * EACH);
+    assert_eq!(app.seen("refused"), 0);
+    app.say("go");
+    for client in asking {
+        assert_eq!(told(client), vec!["200"; EACH]);
+    }
+    await_calm(&server);
+}
+
+/// What comes before the app has said how much it takes is refused, and asked for again.
+#[test]
+fn an_app_that_takes_few_streams_at_once_answers_all() {
+    let (site, app) = (Site::new(), Raw::start(["http2", "2"]));
+    let server = serve(&site, &to(&[app.url()], HTTP2));
+    let client = asks(&site, &server, "/hold?", 8);
+    eventually("the app has what it takes", || in_flight(&server) == 8.0 && app.seen("held") >= 2);
+    eventually("each has had its turn", || {
+        app.say("go");
+        in_flight(&server) == 0.0
+    });
+    assert_eq!(told(client), vec!["200"; 8]);
+}
+
+#[test]
+fn who_comes_while_a_connection_is_made_waits_for_it() {
+    let site = Site::new();
+    let pair = ["tls/cert.pem", "tls/key.pem"].map(|file| site.path(file).to_string_lossy().into_owned());
+    let app = Raw::start(["http2".to_owned(), "100".to_owned()].into_iter().chain(pair));
+    let target = format!("https://127.0.0.1:{}", app.port);
+    let more = format!("{HTTP2}\nconnect_timeout = \"30s\"\ntls = {{ roots = \"tls/ca.pem\" }}");
+    let server = serve(&site, &to(&[target], &more));
+    app.say("shut");
+    let client = asks(&site, &server, "/", 8);
+    eventually("all are there, and one handshake", || in_flight(&server) == 8.0 && app.seen("connections") == 1);
+    app.say("open");
+    assert_eq!(told(client), vec!["200"; 8]);
+    assert_eq!(app.seen("connections"), 1, "nobody made one of their own");
+    await_calm(&server);
+}
+
+/// One connection of a client is enough, where each of its requests needs one to the app.
+#[test]
+fn where_descriptors_run_out_requests_come_again_and_no_app_is_blamed() {
+    const MANY: usize = 100;
+    let (mut site, app) = (Site::new(), Raw::start(["http1"]));
+    // Enough for some sixty connections to the app, beside what each core holds open for itself.
+    site.descriptors = Some(80 + 4 * cores() as u64);
+    let server = serve(&site, &to(&[app.url()], ""));
+    let refused = || {
+        let log = server.log();
+        log.lines().filter(|line| line.contains("\"outcome\"") && line.contains("\"status\":503")).count()
+    };
+    let client = asks(&site, &server, "/hold?last&", MANY);
+    // Figures are not to be had now: they take a descriptor too.
+    eventually("each is held or refused", || app.seen("held") + refused() == MANY);
+    let held = app.seen("held");
+    assert!(held > 0 && held < MANY, "{held} of {MANY} came to the app");
+    app.say("go");
+    let all = told(client);
+    let count = |wanted: &str| all.iter().filter(|line| *line == wanted).count();
+    assert_eq!((count("200"), count("503 2 application/problem+json")), (held, MANY - held), "{all:?}");
+
+    // What was held has ended, and there is room again at once.
+    for version in VERSIONS {
+        let answer = ask(&site, &server, "/", &[version]);
+        assert_eq!((answer.status, answer.exit), (200, 0), "{answer:?}");
+    }
+    let requests = |status: &str| {
+        server.metric(&format!("sealward_upstream_requests_total{{status=\"{status}\",upstream=\"app\"}}"))
+    };
+    assert!(requests("ours") >= 1.0);
+    assert_eq!((requests("unreachable"), requests("broken")), (0.0, 0.0));
+    let healthy = format!("sealward_upstream_target_healthy{{target=\"{}\",upstream=\"app\"}}", app.url());
+    assert_eq!(server.metric(&healthy), 1.0);
+    let log = server.log();
+    assert!(log.contains("Too many open files") && !log.contains("a target is left out"), "{log}");
+    await_calm(&server);
+}
+
+/// RFC 9112, section 6.3: the coding overrides the length, which doesn't go on.
+#[test]
+fn of_two_lengths_the_chunks_hold_and_nothing_is_left_for_the_next() {
+    let (site, app) = (Site::new(), Raw::start(["http1"]));
+    let server = serve(&site, &to(&[app.url()], ""));
+    for version in VERSIONS {
+        let answer = ask(&site, &server, "/both", &[version]);
+        assert_eq!((answer.status, answer.exit, answer.text().as_str()), (200, 0, "whole\n"), "{answer:?}");
+        assert_eq!(answer.header("content-length"), "");
+        let answer = ask(&site, &server, "/{both,next,both,next}", &[version]);
+        assert_eq!(first_words(&answer), ["whole", "connection", "whole", "connection"], "{answer:?}");
+    }
+    await_calm(&server);
+}
+
+/// It could be anybody's who asks next.
+#[test]
+fn an_answer_that_nobody_asked_for_is_nobodys() {
+    let (site, app) = (Site::new(), Raw::start(["http1"]));
+    let server = serve(&site, &to(&[app.url()], ""));
+    for version in VERSIONS {
+        // One after the other, on one connection: what is kept to the app is found again.
+        let answer = ask(&site, &server, "/{unasked,next,unasked,next}", &[version]);
+        assert_eq!(first_words(&answer), ["asked", "connection", "asked", "connection"], "{answer:?}");
+    }
+    await_calm(&server);
+}
+
+#[test]
+fn what_an_app_says_by_http_1_0_is_told_by_the_clients_own_version() {
+    const LONG: usize = 300_000;
+    let (site, app) = (Site::new(), Raw::start(["http1"]));
+    let server = serve(&site, &to(&[app.url()], ""));
+    for (version, ours) in VERSIONS.into_iter().zip(["1.1", "2"]) {
+        // A clean end, though the app's is the end of its connection.
+        let answer = ask(&site, &server, &format!("/old?n={LONG}"), &[version, "-w", "%{http_version}"]);
+        assert_eq!((answer.status, answer.exit, answer.header("x-app")), (200, 0, "old"), "{answer:?}");
+        assert_eq!(answer.body.len(), LONG + ours.len());
+        assert!(answer.body.ends_with(ours.as_bytes()), "{answer:?}");
+        let answer = ask(&site, &server, &format!("/old?n={LONG}&how=reset"), &[version]);
+        assert_ne!(answer.exit, 0, "{version}: what was broken off isn't whole");
+        assert_eq!(ask(&site, &server, "/", &[version]).status, 200);
+    }
+    await_calm(&server);
+}
