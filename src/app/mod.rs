@@ -243,7 +243,11 @@ impl App {
             () = tokio::time::sleep_until(deadline + UNDOING) => {
                 tracing::warn!(uploads = uploads.in_use(), "uploads were still under way at the end of the drain");
             }
-            () = reached(&mut cut, Stop::Cut) => {}
+            () = async {
+                reached(&mut cut, Stop::Cut).await;
+                // What is cut is undone: nothing half-done stays.
+                tokio::time::sleep(UNDOING).await;
+            } => {}
         }
         drained
     }

@@ -135,7 +135,7 @@ fn fault(upstream: &Upstream, failure: Failure) -> Fault {
             let words = format!("upstream {name}: {words}");
             Fault::unavailable("too much is under way here; try again", RETRY).because(words)
         }
-        Failure::Refused(words) => {
+        Failure::Refused { words, .. } => {
             let words = format!("upstream {name}: {words}");
             Fault::unavailable("the app behind takes no more now; try again", RETRY).because(words)
         }

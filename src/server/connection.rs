@@ -18,6 +18,7 @@ use tokio::{
     io::AsyncWriteExt as _,
     net::TcpStream,
     sync::{OwnedSemaphorePermit, watch},
+    task::coop::unconstrained,
     time::{Instant, Sleep},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -232,7 +233,7 @@ async fn drive(
                 // a look costs less, and a busy connection is woken all the time.
                 if !listens || waits || connection.is_closing() || heard.has_changed().unwrap_or(true) {
                     listens = true;
-                    if let Poll::Ready(turn) = word.as_mut().poll(cx) {
+                    if let Poll::Ready(turn) = std::pin::pin!(unconstrained(word.as_mut())).poll(cx) {
                         return Poll::Ready(turn);
                     }
                 }

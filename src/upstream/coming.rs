@@ -13,7 +13,10 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep};
+use tokio::{
+    task::coop::unconstrained,
+    time::{Instant, Sleep},
+};
 
 use super::{InFlight, one::One, pool::Stream, sent::Activity, target::Target};
 
@@ -105,10 +108,11 @@ impl Coming {
             }
             Via::Over => return Poll::Pending,
         };
-        if cut.as_mut().poll(cx).is_ready() {
+        // A task that has had its share of polls would be told to wait without being remembered.
+        if std::pin::pin!(unconstrained(cut.as_mut())).poll(cx).is_ready() {
             return Poll::Ready(GONE);
         }
-        while timer.as_mut().poll(cx).is_ready() {
+        while std::pin::pin!(unconstrained(timer.as_mut())).poll(cx).is_ready() {
             let due = self.activity.due(self.idle);
             if due <= Instant::now() {
                 return Poll::Ready("the app behind stopped in the middle of its answer");

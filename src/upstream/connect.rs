@@ -1,6 +1,10 @@
 //! Connections to targets: plain or TLS, verified by default.
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{
+    fs,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
 
 use prometheus::IntGauge;
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
@@ -12,7 +16,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::{link::Link, target::Target};
+use super::{Upstream, link::Link, target::Target};
 use crate::config::{self, Protocol};
 
 /// When the system asks whether a quiet target is still there.
@@ -21,12 +25,33 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 /// How many connections to apps there may be at once, over all upstreams: those of clients need
 /// descriptors too.
 #[derive(Clone, Debug)]
-pub struct Connections(Arc<Semaphore>);
+pub struct Connections(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    permits: Arc<Semaphore>,
+    /// Who may have some that carry nothing.
+    upstreams: Mutex<Vec<Weak<Upstream>>>,
+}
 
 impl Connections {
     /// As many as `most`.
     pub fn new(most: usize) -> Self {
-        Self(Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))))
+        let permits = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
+        Self(Arc::new(Shared { permits, upstreams: Mutex::default() }))
+    }
+
+    /// `upstream` is one of those that have them.
+    pub(super) fn join(&self, upstream: &Arc<Upstream>) {
+        let mut upstreams = self.0.upstreams.lock().unwrap_or_else(PoisonError::into_inner);
+        upstreams.retain(|upstream| upstream.strong_count() > 0);
+        upstreams.push(Arc::downgrade(upstream));
+    }
+
+    /// Lets go of all that carry nothing, whoever has them.
+    pub(super) fn spare(&self) {
+        let upstreams = self.0.upstreams.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        upstreams.iter().filter_map(Weak::upgrade).for_each(|upstream| upstream.let_go());
     }
 }
 
@@ -44,7 +69,7 @@ impl Drop for Counted {
 
 /// Makes connections to the targets of one upstream.
 pub(super) struct Connector {
-    connections: Connections,
+    pub(super) connections: Connections,
     open: IntGauge,
     pub(super) protocol: Protocol,
     pub(super) idle: Duration,
@@ -122,7 +147,7 @@ impl Connector {
     }
 
     fn count(&self) -> Result<Counted, Unconnected> {
-        let permit = Arc::clone(&self.connections.0).try_acquire_owned().map_err(|_| Unconnected {
+        let permit = Arc::clone(&self.connections.0.permits).try_acquire_owned().map_err(|_| Unconnected {
             words: "there are as many connections to apps as the limit of open files allows".into(),
             ours: true,
         })?;

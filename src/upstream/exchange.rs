@@ -12,10 +12,13 @@ use hyper::{
     body::Incoming,
     client::conn::{TrySendError, http2},
 };
-use tokio::time::{Instant, Sleep};
+use tokio::{
+    task::coop::unconstrained,
+    time::{Instant, Sleep},
+};
 
 use super::{
-    Failure, InFlight, Upstream,
+    Failure, InFlight, TRIES, Upstream,
     coming::{Coming, Via},
     one::One,
     pool::{Taken, Wants},
@@ -36,8 +39,9 @@ impl Upstream {
     ) -> Result<Response<Coming>, Failure> {
         let upgrade = head.headers.contains_key(header::UPGRADE);
         let mut unsent = None;
+        let mut ended = 0;
         loop {
-            let again = unsent.is_some();
+            let again = ended > 0;
             let wants = match again {
                 _ if upgrade => Wants::Switching,
                 true => Wants::Fresh,
@@ -46,7 +50,7 @@ impl Upstream {
             let taken = match target.pool.take(target, &self.connector, wants).await {
                 Err(unconnected) if unconnected.ours => {
                     // Those that wait on another thread, or for another target, do no good there.
-                    self.let_go();
+                    self.connector.connections.spare();
                     target.pool.take(target, &self.connector, wants).await
                 }
                 taken => taken,
@@ -85,7 +89,13 @@ impl Upstream {
                     return Ok(response.map(|body| coming(body).begun(switching)));
                 }
                 // The target has ended it while it waited, and nothing has left.
-                Err(Broke { request: Some(request), .. }) if !again => unsent = Some(request),
+                Err(Broke { request: Some(request), failure }) => {
+                    ended += 1;
+                    if ended == TRIES {
+                        return Err(Failure::Unreachable(format!("connections end before they are used: {failure}")));
+                    }
+                    unsent = Some(request);
+                }
                 Err(broke) => return Err(broke.failure),
             }
         }
@@ -148,10 +158,12 @@ impl Upstream {
         activity: &Activity,
         cx: &mut Context<'_>,
     ) -> Poll<Broke> {
-        if cut.poll(cx).is_ready() {
+        // A task that has had its share of polls would be told to wait without being remembered.
+        let mut cut = std::pin::pin!(unconstrained(cut));
+        if cut.as_mut().poll(cx).is_ready() {
             return Poll::Ready(gone());
         }
-        while timer.as_mut().poll(cx).is_ready() {
+        while std::pin::pin!(unconstrained(timer.as_mut())).poll(cx).is_ready() {
             let due = activity.due(self.head);
             if due <= Instant::now() {
                 return Poll::Ready(Broke { failure: Failure::Idle(self.head), request: None });
@@ -201,10 +213,10 @@ fn gone() -> Broke {
 fn broke(mut error: TrySendError<Request<Lent>>, activity: &Activity) -> Broke {
     let request = error.take_message();
     let error = error.into_error();
-    let failure = if activity.client_failed() {
-        Failure::Client(Box::new(error))
-    } else if is_unprocessed(&error) {
-        Failure::Refused(chain(&error))
+    let failure = if let Some(error) = activity.client_failed() {
+        Failure::Client(error)
+    } else if let Some(goodbye) = unprocessed(&error) {
+        Failure::Refused { words: chain(&error), goodbye }
     } else {
         Failure::Broken(chain(&error))
     };
@@ -212,17 +224,18 @@ fn broke(mut error: TrySendError<Request<Lent>>, activity: &Activity) -> Broke {
 }
 
 /// Whether the target says that it has done nothing of the request, and never will (RFC 9113,
-/// sections 6.8 and 8.7): a stream that it refuses, or one that came after its goodbye.
-fn is_unprocessed(error: &hyper::Error) -> bool {
+/// sections 6.8 and 8.7): a stream that it refuses, or one that came after its goodbye, which is true.
+fn unprocessed(error: &hyper::Error) -> Option<bool> {
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<h2::Error>() {
             let goodbye = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
-            return error.is_remote() && (goodbye || error.reason() == Some(h2::Reason::REFUSED_STREAM));
+            let refused = goodbye || error.reason() == Some(h2::Reason::REFUSED_STREAM);
+            return (error.is_remote() && refused).then_some(goodbye);
         }
         cause = error.source();
     }
-    false
+    None
 }
 
 /// Whether an answer was framed in two ways: what comes behind it is nobody's to believe

@@ -7,7 +7,7 @@ use http_body_util::BodyExt as _;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::{
-    InFlight, Upstream,
+    Failure, InFlight, Upstream,
     sent::{Activity, Lender},
     target::Target,
 };
@@ -49,14 +49,18 @@ async fn look_after(upstream: Arc<Upstream>, target: Arc<Target>, health: Health
     let (mut well, mut unwell) = (0_u32, 0_u32);
     loop {
         let found = tokio::time::timeout(health.timeout, check(&upstream, &target, &health)).await;
-        let found = found.unwrap_or_else(|_| Err("no answer in time".into()));
+        let found = found.unwrap_or_else(|_| Err(Unwell::because("no answer in time")));
         match &found {
             Ok(()) => (well, unwell) = (well.saturating_add(1), 0),
-            Err(_) => (well, unwell) = (0, unwell.saturating_add(1)),
+            Err(Unwell::Unknown) => {}
+            Err(Unwell::Because(_)) => (well, unwell) = (0, unwell.saturating_add(1)),
         }
         let (name, at) = (upstream.name.as_str(), target.name());
         if unwell >= health.unhealthy && target.found(false) {
-            let why = found.err().unwrap_or_default();
+            let why = match found {
+                Err(Unwell::Because(why)) => why,
+                _ => String::new(),
+            };
             tracing::warn!(upstream = name, address = at, "a target is unwell and gets no requests: {why}");
             upstream.metrics.upstream_healthy.with_label_values(&[name, at]).set(0);
         } else if well >= health.healthy && target.found(true) {
@@ -67,17 +71,33 @@ async fn look_after(upstream: Arc<Upstream>, target: Arc<Target>, health: Health
     }
 }
 
-async fn check(upstream: &Upstream, target: &Arc<Target>, health: &Health) -> Result<(), String> {
+/// Why a check came to nothing good.
+enum Unwell {
+    /// For lack of something here: it says nothing of the target.
+    Unknown,
+    Because(String),
+}
+
+impl Unwell {
+    fn because(why: impl ToString) -> Self {
+        Self::Because(why.to_string())
+    }
+}
+
+async fn check(upstream: &Upstream, target: &Arc<Target>, health: &Health) -> Result<(), Unwell> {
     let request =
         Request::get(&health.path).header("host", target.place().of.as_str()).header("user-agent", "sealward");
-    let (head, body) = request.body(http_body_util::Empty::new()).map_err(|error| error.to_string())?.into_parts();
+    let (head, body) = request.body(http_body_util::Empty::new()).map_err(Unwell::because)?.into_parts();
     let (lender, activity) = (Lender::new(body, 0), Activity::new());
     let in_flight = InFlight::new(Arc::clone(target), upstream.checks.clone());
     let answer = upstream.exchange(&head, target, &lender, &activity, in_flight).await;
-    let answer = answer.map_err(|failure| failure.to_string())?;
+    let answer = answer.map_err(|failure| match failure {
+        Failure::Ours(_) => Unwell::Unknown,
+        failure => Unwell::because(failure),
+    })?;
     let status = answer.status().as_u16();
     // Read to its end, so that the connection goes back to the pool.
     let _ = http_body_util::Limited::new(answer.into_body(), READ).collect().await;
     let good = health.codes.iter().any(|(from, to)| (*from..=*to).contains(&status));
-    if good { Ok(()) } else { Err(format!("it answered {status}")) }
+    if good { Ok(()) } else { Err(Unwell::because(format!("it answered {status}"))) }
 }

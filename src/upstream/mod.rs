@@ -108,7 +108,12 @@ pub enum Failure {
     /// No connection could be made for lack of something here; the words are for the log.
     Ours(String),
     /// The target says that it did nothing of it, and never will; the words are for the log.
-    Refused(String),
+    Refused {
+        /// What it says.
+        words: String,
+        /// Whether it has said goodbye on the whole connection.
+        goodbye: bool,
+    },
     /// It was sent, and the target ended without an answer; the words are for the log.
     Broken(String),
     /// The client's own body failed; that failure is among its causes.
@@ -169,7 +174,9 @@ impl Upstream {
                 upstream.metrics.upstream_healthy.with_label_values(&[&upstream.name, target.name()]).set(1);
             }
         }
-        Ok(Arc::new(upstream))
+        let upstream = Arc::new(upstream);
+        upstream.connector.connections.join(&upstream);
+        Ok(upstream)
     }
 
     /// Where `target` is, as far as it is known.
@@ -315,7 +322,7 @@ impl Upstream {
             let label = match &failure {
                 Failure::Unreachable(_) => "unreachable",
                 Failure::Ours(_) => "ours",
-                Failure::Refused(_) => "refused",
+                Failure::Refused { .. } => "refused",
                 Failure::Broken(_) => "broken",
                 Failure::Client(_) => "client",
                 Failure::Idle(_) => "timeout",
@@ -324,10 +331,11 @@ impl Upstream {
             if let Failure::Client(_) | Failure::Ours(_) = failure {
                 return Err(failure);
             }
-            if let Failure::Refused(_) = failure {
+            if let Failure::Refused { goodbye, .. } = failure {
                 // It is well, and says so: the same one may take it over another connection.
                 refused += 1;
-                if refused < TRIES && lender.is_whole() {
+                if refused < TRIES && lender.is_whole() && (goodbye || self.may_retry()) {
+                    bound = Some(target).filter(|_| self.sticky.is_some());
                     continue;
                 }
                 return Err(failure);
@@ -391,7 +399,7 @@ impl Upstream {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreachable(words) | Self::Ours(words) | Self::Refused(words) | Self::Broken(words) => {
+            Self::Unreachable(words) | Self::Ours(words) | Self::Refused { words, .. } | Self::Broken(words) => {
                 f.write_str(words)
             }
             Self::Client(error) => error.fmt(f),

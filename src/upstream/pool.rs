@@ -15,7 +15,7 @@ use std::{
 
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     connect::{Connector, Unconnected},
@@ -61,15 +61,21 @@ struct Shared {
     sender: http2::SendRequest<Lent>,
     streams: Stream,
     /// How many the target takes at once.
-    most: Arc<AtomicUsize>,
+    most: watch::Receiver<usize>,
     /// Since when there has been none, as far as anybody has looked.
     idle: Option<Instant>,
 }
 
 impl Shared {
+    /// Another stream.
+    fn stream(&mut self) -> Taken {
+        self.idle = None;
+        Taken::Shared(self.sender.clone(), Arc::clone(&self.streams))
+    }
+
     /// Whether the target would take another stream at once, and we would send it.
     fn has_room(&self) -> bool {
-        let most = match self.most.load(Ordering::Relaxed) {
+        let most = match *self.most.borrow() {
             UNKNOWN => STREAMS,
             most => most.min(STREAMS),
         };
@@ -156,10 +162,19 @@ impl Pool {
         shared.retain(|shared| !shared.sender.is_closed());
         let open = shared.len();
         let free = |shared: &&Shared| shared.has_room() || open >= MOST_SHARED;
-        if let Some(shared) = shared.iter().filter(free).min_by_key(|shared| Arc::strong_count(&shared.streams)) {
-            return Ok(Taken::Shared(shared.sender.clone(), Arc::clone(&shared.streams)));
+        let least = |shared: &Shared| Arc::strong_count(&shared.streams);
+        let at = (0..open).filter(|at| free(&&shared[*at])).min_by_key(|at| least(&shared[*at]));
+        if let Some(at) = at {
+            return Ok(shared[at].stream());
         }
-        let link = connector.connect(target).await?;
+        let link = match connector.connect(target).await {
+            // It waits for its turn on one that is there, then.
+            Err(unconnected) if unconnected.ours && open > 0 => {
+                let at = (0..open).min_by_key(|at| least(&shared[*at])).unwrap_or_default();
+                return Ok(shared[at].stream());
+            }
+            link => link?,
+        };
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
@@ -174,12 +189,13 @@ impl Pool {
             .handshake(TokioIo::new(link))
             .await
             .map_err(|error| Unconnected::new(&crate::fault::chain(&error)))?;
-        let most = Arc::<AtomicUsize>::default();
-        let (told, mut connection) = (Arc::clone(&most), Box::pin(connection));
+        let (told, most) = watch::channel(UNKNOWN);
+        let mut connection = Box::pin(connection);
         tokio::spawn(async move {
             let ended = poll_fn(|cx| {
                 let ended = connection.as_mut().poll(cx);
-                told.store(connection.current_max_send_streams(), Ordering::Relaxed);
+                let most = connection.current_max_send_streams();
+                told.send_if_modified(|told| std::mem::replace(told, most) != most);
                 ended
             });
             if let Err(error) = ended.await {
@@ -232,7 +248,7 @@ impl Pool {
             let mut waiting = shelf.waiting();
             // Those that came back meanwhile have been used last, and are taken first.
             good.append(&mut waiting);
-            good.truncate(MOST_KEPT);
+            good.drain(..good.len().saturating_sub(MOST_KEPT));
             *waiting = good;
             drop(waiting);
             // Somebody is at work on it just now: the next time, then.

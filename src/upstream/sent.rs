@@ -16,6 +16,9 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
+/// What a piece that is kept costs beside its bytes.
+const PIECE: usize = 256;
+
 type BoxError = Box<dyn Error + Send + Sync>;
 
 /// Who has the body, whoever sends it.
@@ -51,7 +54,8 @@ pub(super) struct Activity {
     begun: Instant,
     milliseconds: AtomicU64,
     client_waited_for: AtomicBool,
-    client_failed: AtomicBool,
+    /// What of the client's failed: HTTP/2 has no room for it in an error of its own.
+    client_failed: Mutex<Option<BoxError>>,
 }
 
 impl Lender {
@@ -103,7 +107,8 @@ impl Source {
     /// Keeps `piece`, where that may have to be sent again.
     fn keep(&mut self, piece: &Bytes) {
         let Some(room) = self.room else { return };
-        self.room = room.checked_sub(piece.len());
+        // A small one costs more than its bytes.
+        self.room = room.checked_sub(piece.len() + PIECE);
         if self.room.is_some() {
             self.kept.push(piece.clone());
         } else {
@@ -118,7 +123,7 @@ impl Activity {
             begun: Instant::now(),
             milliseconds: AtomicU64::new(0),
             client_waited_for: AtomicBool::new(false),
-            client_failed: AtomicBool::new(false),
+            client_failed: Mutex::default(),
         })
     }
 
@@ -133,8 +138,9 @@ impl Activity {
         from + time
     }
 
-    pub(super) fn client_failed(&self) -> bool {
-        self.client_failed.load(Ordering::Relaxed)
+    /// What failed of the client's; told once.
+    pub(super) fn client_failed(&self) -> Option<BoxError> {
+        self.client_failed.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     pub(super) fn now(&self) {
@@ -167,18 +173,21 @@ impl Body for Lent {
         this.activity.client_waited_for.store(frame.is_pending(), Ordering::Relaxed);
         let frame = ready!(frame);
         this.activity.now();
-        match &frame {
-            Some(Ok(frame)) => {
-                if let Some(piece) = frame.data_ref() {
-                    source.keep(piece);
-                    this.had = source.kept.len();
-                } else {
-                    // Trailers, which come once.
-                    source.room = None;
-                }
+        let frame = match frame {
+            Some(Err(error)) => {
+                *this.activity.client_failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                return Poll::Ready(Some(Err("the client's body failed".into())));
             }
-            Some(Err(_)) => this.activity.client_failed.store(true, Ordering::Relaxed),
-            None => {}
+            frame => frame,
+        };
+        if let Some(Ok(frame)) = &frame {
+            if let Some(piece) = frame.data_ref() {
+                source.keep(piece);
+                this.had = source.kept.len();
+            } else {
+                // Trailers, which come once.
+                source.room = None;
+            }
         }
         Poll::Ready(frame)
     }

@@ -128,6 +128,29 @@ fn where_nobody_goes_on_it_is_over() {
     await_calm(&server);
 }
 
+/// However short the app's own time is: it can't go on without the client.
+#[test]
+fn a_client_that_stalls_is_to_blame_and_no_app() {
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
+    let keeps = "location /take { root data; dav_methods PUT; }";
+    let (one, two) = (Faulty::start(), Nginx::start_at("two", free, keeps, "http2"));
+    for (url, protocol) in [(one.url(), ""), (two.url(), "protocol = \"http2\"\n")] {
+        let site = Site::new();
+        let upstream = to(&[url], &format!("{protocol}idle_timeout = \"500ms\""));
+        let server = serve(&site, &(upstream + "[limits]\nbody_idle_timeout = \"1500ms\"\n"));
+        let mut request = b"PUT /take HTTP/1.1\r\nhost: localhost\r\ncontent-length: 500000\r\n\r\n".to_vec();
+        request.extend_from_slice(&pattern(200_000));
+        // As often as an app may fail before it is left out.
+        for _ in 0..3 {
+            let said = by_http1(&site, &server, &request);
+            assert!(said.starts_with("HTTP/1.1 408 "), "{protocol}: {said}");
+        }
+        let log = server.log();
+        assert!(!log.contains("a target is left out"), "{log}");
+        await_calm(&server);
+    }
+}
+
 #[test]
 fn an_answer_breaks_off_with_the_upload_that_it_answers() {
     let (site, app) = (Site::new(), Faulty::start());

@@ -182,6 +182,41 @@ fn connections_to_apps_have_a_bound_and_no_app_is_blamed_for_it() {
     await_calm(&server);
 }
 
+/// One task serves all of a client's streams, and what it may poll at a time has a bound.
+#[test]
+fn of_many_requests_that_are_not_answered_each_ends_in_its_time() {
+    let (site, app) = (Site::new(), Raw::start(["http1"]));
+    let server = serve(&site, &to(&[app.url()], "head_timeout = \"1500ms\""));
+    for _ in 0..3 {
+        let all = told(asks_with(&site, &server, "/hold?", 100, &["--parallel-max", "100", "--max-time", "20"]));
+        assert_eq!(all, vec!["504  application/problem+json"; 100]);
+        await_calm(&server);
+    }
+}
+
+/// What one upstream has and doesn't use is another's to have.
+#[test]
+fn an_upstream_that_has_had_its_crowd_keeps_no_other_from_its_app() {
+    let (mut site, crowded, other) = (Site::new(), Raw::start(["http1"]), Raw::start(["http1"]));
+    site.descriptors = Some(80 + 4 * cores() as u64);
+    let two = format!(
+        "[[upstream]]\nname = \"other\"\ntargets = [\"{}\"]\n\
+         health = {{ path = \"/\", interval = \"1s\", unhealthy = 1 }}\n\
+         [[route]]\npath = \"/other\"\npublic = true\nforward = {{ upstream = \"other\" }}\n",
+        other.url()
+    );
+    let server = serve(&site, &(to(&[crowded.url()], "") + &two));
+    let client = asks(&site, &server, "/hold?", 100);
+    eventually("as many are held as there may be", || crowded.seen("held") >= 16);
+    crowded.say("go");
+    let all = told(client);
+    assert!(all.iter().any(|line| line.starts_with("503 ")), "{all:?}");
+    // All that the first has waits now, and is let go for this.
+    assert_eq!(ask(&site, &server, "/other", &[]).status, 200);
+    let log = server.log();
+    assert!(!log.contains("a target is unwell"), "{log}");
+}
+
 /// RFC 9112, section 6.3: the coding overrides the length, which doesn't go on.
 #[test]
 fn of_two_lengths_the_chunks_hold_and_nothing_is_left_for_the_next() {

@@ -18,6 +18,8 @@ impl MariaDb {
             // Nothing of the machine's own; it must come first.
             "--no-defaults".to_owned(),
             format!("--datadir={}", server.path("data").display()),
+            // One that starts removes what another has in a folder that both use.
+            format!("--tmpdir={}", server.path("").display()),
             "--skip-name-resolve".to_owned(),
             "--innodb-log-file-size=16M".to_owned(),
             // Containers often lack what it asks of the kernel.
