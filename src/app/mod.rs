@@ -234,22 +234,23 @@ impl App {
             reached(&mut begun, Stop::Drain).await;
             tokio::time::Instant::now() + drain_timeout
         });
-        let drained = server.serve(door, stop).await;
-        let deadline = deadline.await.unwrap_or_else(|_| tokio::time::Instant::now());
-        // An upload's task outlives its connection: it finishes, or undoes what it
-        // began. One bound for both: a moment is left for undoing.
-        tokio::select! {
-            () = uploads.drained() => {}
-            () = tokio::time::sleep_until(deadline + UNDOING) => {
-                tracing::warn!(uploads = uploads.in_use(), "uploads were still under way at the end of the drain");
+        let undone = async {
+            let deadline = deadline.await.unwrap_or_else(|_| tokio::time::Instant::now());
+            // An upload's task outlives its connection: it finishes, or undoes what it
+            // began. One bound for both: a moment is left for undoing.
+            tokio::select! {
+                () = uploads.drained() => {}
+                () = tokio::time::sleep_until(deadline + UNDOING) => {
+                    tracing::warn!(uploads = uploads.in_use(), "uploads were still under way at the end of the drain");
+                }
+                () = async {
+                    reached(&mut cut, Stop::Cut).await;
+                    // What is cut is undone: nothing half-done stays.
+                    tokio::time::sleep(UNDOING).await;
+                } => {}
             }
-            () = async {
-                reached(&mut cut, Stop::Cut).await;
-                // What is cut is undone: nothing half-done stays.
-                tokio::time::sleep(UNDOING).await;
-            } => {}
-        }
-        drained
+        };
+        server.serve(door, stop, undone).await
     }
 }
 

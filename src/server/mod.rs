@@ -144,9 +144,17 @@ impl Server {
     /// Serves until `stop` says [`Stop::Drain`], then waits for what is under way: for
     /// `limits.drain_timeout`, or until `stop` says [`Stop::Cut`]. What is left is cut.
     ///
+    /// Requests may have begun what outlives their connections, on the threads that served them:
+    /// those are there until `left_over` has ended, too.
+    ///
     /// Each request carries an `Arc<`[`crate::http::Connection`]`>` in its extensions.
     /// Dropping the future cuts everything.
-    pub async fn serve<S: Handler>(self, service: S, mut stop: watch::Receiver<Stop>) -> Drained {
+    pub async fn serve<S: Handler>(
+        self,
+        service: S,
+        mut stop: watch::Receiver<Stop>,
+        left_over: impl Future<Output = ()>,
+    ) -> Drained {
         let Self { listeners, limits, metrics } = self;
         let drain_timeout = limits.drain_timeout;
         let (ours, to_connections) = watch::channel(Stop::Run);
@@ -185,6 +193,8 @@ impl Server {
         ours.send_replace(Stop::Cut);
         // Their destructors run in their own tasks.
         let _ = tokio::time::timeout(LET_GO, tracker.none()).await;
+        left_over.await;
+        drop(workers);
         Drained { cut }
     }
 }

@@ -97,7 +97,7 @@ impl Bench {
             let answers = answers.clone();
             move |request| Box::pin(answer(request, answers.clone()))
         });
-        let served = tokio::spawn(bound.serve(service, stop));
+        let served = tokio::spawn(bound.serve(service, stop, std::future::ready(())));
         Self { address, metrics, stopper, served, answers, dir, watch }
     }
 
