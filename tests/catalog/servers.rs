@@ -34,8 +34,19 @@ pub(crate) trait Database: Send + Sync {
 
     fn server_mut(&mut self) -> &mut Server;
 
-    /// Its command-line client; one argument is missing, a statement.
-    fn client(&self, by: By<'_>) -> Command;
+    /// Its command-line client, by the socket, in `database`; one argument is missing, a statement.
+    fn administrator(&self, database: &str) -> Command;
+
+    /// The same over TCP, and over TLS where the server's authority is known.
+    fn login(&self, user: &str, password: &str, authority: Option<&Path>) -> Command;
+
+    fn client(&self, by: By<'_>) -> Command {
+        match by {
+            By::Administrator => self.administrator(DATABASE),
+            By::Tls { user, password, authority } => self.login(user, password, Some(authority)),
+            By::Plain { user, password } => self.login(user, password, None),
+        }
+    }
 
     /// Whether the administrator gets an answer.
     fn answers(&self) -> bool;

@@ -1,8 +1,11 @@
 //! `MariaDB` as RDS has it under `require_secure_transport`.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-use super::{By, DATABASE, Database, Server, said, server::installed};
+use super::{DATABASE, Database, Server, said, server::installed};
 
 pub(crate) struct MariaDb {
     server: Server,
@@ -58,13 +61,6 @@ impl MariaDb {
         client.arg(format!("--database={database}"));
         client
     }
-
-    /// By the socket, in `database`.
-    fn administrator(&self, database: &str) -> Command {
-        let mut client = self.client_in(database);
-        client.arg("--user=root").arg("--socket").arg(self.server.path("socket")).arg("--execute");
-        client
-    }
 }
 
 impl Database for MariaDb {
@@ -80,12 +76,13 @@ impl Database for MariaDb {
         &mut self.server
     }
 
-    fn client(&self, by: By<'_>) -> Command {
-        let (user, password, authority) = match by {
-            By::Administrator => return self.administrator(DATABASE),
-            By::Tls { user, password, authority } => (user, password, Some(authority)),
-            By::Plain { user, password } => (user, password, None),
-        };
+    fn administrator(&self, database: &str) -> Command {
+        let mut client = self.client_in(database);
+        client.arg("--user=root").arg("--socket").arg(self.server.path("socket")).arg("--execute");
+        client
+    }
+
+    fn login(&self, user: &str, password: &str, authority: Option<&Path>) -> Command {
         let mut client = self.client_in(DATABASE);
         // Without the first, `localhost` would be the socket.
         client.args(["--protocol=tcp", "--host=localhost", &format!("--port={}", self.port())]);

@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use super::{By, DATABASE, Database, Server, said, server::installed};
+use super::{DATABASE, Database, Server, said, server::installed};
 
 /// The administrator's socket is in a folder that only its owner and root may enter. A
 /// connection over TCP without TLS finds no line, and is refused.
@@ -56,14 +56,6 @@ impl Postgres {
         psql.args(["--pset=null=NULL", "--set=ON_ERROR_STOP=1", "--no-password"]);
         psql
     }
-
-    /// By the socket, in `database`.
-    fn administrator(&self, database: &str) -> Command {
-        let mut psql = self.psql();
-        psql.arg("--host").arg(self.server.folder()).arg(format!("--port={}", self.server.port));
-        psql.args(["--username=postgres", &format!("--dbname={database}"), "--command"]);
-        psql
-    }
 }
 
 impl Database for Postgres {
@@ -79,12 +71,14 @@ impl Database for Postgres {
         &mut self.server
     }
 
-    fn client(&self, by: By<'_>) -> Command {
-        let (user, password, authority) = match by {
-            By::Administrator => return self.administrator(DATABASE),
-            By::Tls { user, password, authority } => (user, password, Some(authority)),
-            By::Plain { user, password } => (user, password, None),
-        };
+    fn administrator(&self, database: &str) -> Command {
+        let mut psql = self.psql();
+        psql.arg("--host").arg(self.server.folder()).arg(format!("--port={}", self.server.port));
+        psql.args(["--username=postgres", &format!("--dbname={database}"), "--command"]);
+        psql
+    }
+
+    fn login(&self, user: &str, password: &str, authority: Option<&Path>) -> Command {
         let mut psql = self.psql();
         match authority {
             Some(path) => psql.env("PGSSLMODE", "verify-full").env("PGSSLROOTCERT", path),
