@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-use super::{InFlight, one::One, pool::Stream, sent::Activity, target::Target};
+use super::{InFlight, one::One, sent::Activity, shared::Stream, target::Target};
 
 const GONE: &str = "the app behind is gone, and its time over";
 

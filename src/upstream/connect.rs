@@ -82,13 +82,22 @@ pub(super) struct Connector {
 /// Why there is no connection.
 pub(super) struct Unconnected {
     pub(super) words: String,
-    /// Whether it is for lack of something here, and says nothing of the target.
-    pub(super) ours: bool,
+    /// What there is too little of here, which says nothing of the target.
+    pub(super) lack: Option<Lack>,
+}
+
+/// What there may be too little of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lack {
+    /// Connections, all over: some may carry nothing.
+    Connections,
+    /// Streams, on connections to one target that all carry what they can.
+    Streams,
 }
 
 impl Unconnected {
     pub(super) fn new(words: &str) -> Self {
-        Self { words: words.to_owned(), ours: false }
+        Self { words: words.to_owned(), lack: None }
     }
 }
 
@@ -124,7 +133,8 @@ impl Connector {
         let counted = self.count()?;
         let socket = TcpStream::connect(&*place.authority).await.map_err(|error| Unconnected {
             words: format!("can't connect: {error}"),
-            ours: matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::EADDRNOTAVAIL)),
+            lack: matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::EADDRNOTAVAIL))
+                .then_some(Lack::Connections),
         })?;
         let unset = |error: std::io::Error| Unconnected::new(&error.to_string());
         socket.set_nodelay(true).map_err(unset)?;
@@ -149,7 +159,7 @@ impl Connector {
     fn count(&self) -> Result<Counted, Unconnected> {
         let permit = Arc::clone(&self.connections.0.permits).try_acquire_owned().map_err(|_| Unconnected {
             words: "there are as many connections to apps as the limit of open files allows".into(),
-            ours: true,
+            lack: Some(Lack::Connections),
         })?;
         self.open.inc();
         Ok(Counted { gauge: self.open.clone(), _permit: permit })

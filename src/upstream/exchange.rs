@@ -20,6 +20,7 @@ use tokio::{
 use super::{
     Failure, InFlight, TRIES, Upstream,
     coming::{Coming, Via},
+    connect::Lack,
     one::One,
     pool::{Taken, Wants},
     sent::{Activity, Lender, Lent},
@@ -48,7 +49,7 @@ impl Upstream {
                 false => Wants::Any,
             };
             let taken = match target.pool.take(target, &self.connector, wants).await {
-                Err(unconnected) if unconnected.ours => {
+                Err(unconnected) if unconnected.lack == Some(Lack::Connections) => {
                     // Those that wait on another thread, or for another target, do no good there.
                     self.connector.connections.spare();
                     target.pool.take(target, &self.connector, wants).await
@@ -56,7 +57,7 @@ impl Upstream {
                 taken => taken,
             };
             let taken = taken.map_err(|unconnected| {
-                if unconnected.ours {
+                if unconnected.lack.is_some() {
                     Failure::Ours(unconnected.words)
                 } else {
                     Failure::Unreachable(unconnected.words)

@@ -7,12 +7,14 @@
 use std::{
     io::{self, IoSlice},
     pin::Pin,
+    sync::{Arc, Weak},
     task::{Context, Poll},
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    sync::Notify,
 };
 use tokio_rustls::client::TlsStream;
 
@@ -22,6 +24,8 @@ pub(super) struct Link {
     socket: Socket,
     /// Whether the target takes nothing more.
     shut: bool,
+    /// Who waits for something to come.
+    heard: Weak<Notify>,
     _counted: Counted,
 }
 
@@ -32,11 +36,16 @@ enum Socket {
 
 impl Link {
     pub(super) fn plain(socket: TcpStream, counted: Counted) -> Self {
-        Self { socket: Socket::Plain(socket), shut: false, _counted: counted }
+        Self { socket: Socket::Plain(socket), shut: false, heard: Weak::new(), _counted: counted }
     }
 
     pub(super) fn tls(stream: TlsStream<TcpStream>, counted: Counted) -> Self {
-        Self { socket: Socket::Tls(Box::new(stream)), shut: false, _counted: counted }
+        Self { socket: Socket::Tls(Box::new(stream)), shut: false, heard: Weak::new(), _counted: counted }
+    }
+
+    /// Tells `heard`, as long as anybody has that, whenever something has come.
+    pub(super) fn tell(&mut self, heard: &Arc<Notify>) {
+        self.heard = Arc::downgrade(heard);
     }
 
     fn written(&mut self, cx: &Context<'_>, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -56,10 +65,16 @@ impl Link {
 
 impl AsyncRead for Link {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match &mut self.socket {
+        let outcome = match &mut self.socket {
             Socket::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
             Socket::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        };
+        if outcome.is_ready()
+            && let Some(heard) = self.heard.upgrade()
+        {
+            heard.notify_one();
         }
+        outcome
     }
 }
 

@@ -40,6 +40,7 @@ mod one;
 mod pool;
 mod resolve;
 mod sent;
+mod shared;
 mod sticky;
 mod target;
 

@@ -4,23 +4,19 @@
 //! it waits: no task of its own, and no message from one to another. Whether a target has ended
 //! it meanwhile is seen when it is taken again.
 
-use std::{
-    future::{Future, poll_fn},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicUsize, Ordering},
 };
 
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::{sync::watch, time::Instant};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    connect::{Connector, Unconnected},
-    one::{Connection, KEPT, One},
-    sent::Lent,
+    connect::{Connector, Lack, Unconnected},
+    one::{Connection, One},
+    shared::{Sender, Shared, Stream},
     target::Target,
 };
 use crate::config::Protocol;
@@ -29,19 +25,10 @@ use crate::config::Protocol;
 const SHELVES: usize = 16;
 /// How many of those to one target, for each thread.
 const MOST_KEPT: usize = 256;
-/// What a target may have sent of a head, and of a body that nobody has read; bytes.
-const HTTP1_BUFFER: usize = 128 << 10;
-const HTTP2_STREAM: u32 = 256 << 10;
-const HTTP2_CONNECTION: u32 = 16 << 20;
-const HTTP2_HEAD: u32 = 64 << 10;
-/// Streams on one connection before there is another, and connections to one target, for each
-/// thread. Targets commonly take 100 or 128 at once.
-const STREAMS: usize = 100;
+/// What a target may have sent that nobody has read; bytes.
+const BUFFER: usize = 128 << 10;
+/// Connections of HTTP/2 to one target, for each thread.
 const MOST_SHARED: usize = 16;
-/// How many streams a target takes that hasn't said so yet.
-const UNKNOWN: usize = 0;
-/// Pings, so that a dead target is found out.
-const PING: Duration = Duration::from_secs(20);
 
 /// The connections to one target: each thread has its own, so that no request waits for another
 /// thread's poller.
@@ -54,38 +41,9 @@ struct Shelf {
     #[allow(clippy::vec_box)]
     waiting: Mutex<Vec<Box<One>>>,
     shared: tokio::sync::Mutex<Vec<Shared>>,
+    /// Told of each stream of those that ends.
+    ended: Arc<Notify>,
 }
-
-/// A connection of HTTP/2, and its streams: as many as there are others who hold this.
-struct Shared {
-    sender: http2::SendRequest<Lent>,
-    streams: Stream,
-    /// How many the target takes at once.
-    most: watch::Receiver<usize>,
-    /// Since when there has been none, as far as anybody has looked.
-    idle: Option<Instant>,
-}
-
-impl Shared {
-    /// Another stream.
-    fn stream(&mut self) -> Taken {
-        self.idle = None;
-        Taken::Shared(self.sender.clone(), Arc::clone(&self.streams))
-    }
-
-    /// Whether the target would take another stream at once, and we would send it.
-    fn has_room(&self) -> bool {
-        let most = match *self.most.borrow() {
-            UNKNOWN => STREAMS,
-            most => most.min(STREAMS),
-        };
-        // One is held here.
-        Arc::strong_count(&self.streams) <= most
-    }
-}
-
-/// Held by a request as long as its stream is open.
-pub(super) type Stream = Arc<()>;
 
 /// Which connection will do.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -103,7 +61,7 @@ pub(super) enum Taken {
     /// Ours alone.
     One(Box<One>),
     /// A stream of one that others share.
-    Shared(http2::SendRequest<Lent>, Stream),
+    Shared(Sender, Stream),
 }
 
 impl Default for Pool {
@@ -130,9 +88,7 @@ impl Pool {
         wants: Wants,
     ) -> Result<Taken, Unconnected> {
         if connector.protocol == Protocol::Http2 {
-            // Whoever waits for another's attempt waits no longer than for one of its own.
-            let sharing = tokio::time::timeout(2 * connector.timeout, self.share(target, connector));
-            return sharing.await.unwrap_or_else(|_| Err(Unconnected::new("no connection in time")));
+            return self.share(target, connector).await;
         }
         if wants == Wants::Any {
             while let Some(mut one) = self.pop() {
@@ -143,7 +99,7 @@ impl Pool {
         }
         let link = connector.connect(target).await?;
         let mut builder = http1::Builder::new();
-        builder.max_buf_size(HTTP1_BUFFER);
+        builder.max_buf_size(BUFFER);
         let (sender, connection) = builder
             .handshake(TokioIo::new(link))
             .await
@@ -157,54 +113,28 @@ impl Pool {
         self.0[shelf()].waiting().pop()
     }
 
+    /// A stream of a connection that others share. Who finds each of them full waits for a stream
+    /// to end.
     async fn share(&self, target: &Target, connector: &Connector) -> Result<Taken, Unconnected> {
-        let mut shared = self.0[shelf()].shared.lock().await;
-        shared.retain(|shared| !shared.sender.is_closed());
-        let open = shared.len();
-        let free = |shared: &&Shared| shared.has_room() || open >= MOST_SHARED;
-        let least = |shared: &Shared| Arc::strong_count(&shared.streams);
-        let at = (0..open).filter(|at| free(&&shared[*at])).min_by_key(|at| least(&shared[*at]));
-        if let Some(at) = at {
-            return Ok(shared[at].stream());
+        let shelf = &self.0[shelf()];
+        let until = Instant::now() + connector.timeout;
+        loop {
+            // Before anybody looks: what ends meanwhile is not to be missed.
+            let mut ended = std::pin::pin!(shelf.ended.notified());
+            ended.as_mut().enable();
+            // Whoever waits for another's attempt waits no longer than for one of its own.
+            let looking = tokio::time::timeout(2 * connector.timeout, shelf.stream(target, connector));
+            let found = looking.await.unwrap_or_else(|_| Err(Unconnected::new("no connection in time")))?;
+            if let Some((sender, stream)) = found {
+                return Ok(Taken::Shared(sender, stream));
+            }
+            if tokio::time::timeout_at(until, ended).await.is_err() {
+                return Err(Unconnected {
+                    words: "the app answers as many requests as it takes".into(),
+                    lack: Some(Lack::Streams),
+                });
+            }
         }
-        let link = match connector.connect(target).await {
-            // It waits for its turn on one that is there, then.
-            Err(unconnected) if unconnected.ours && open > 0 => {
-                let at = (0..open).min_by_key(|at| least(&shared[*at])).unwrap_or_default();
-                return Ok(shared[at].stream());
-            }
-            link => link?,
-        };
-        let mut builder = http2::Builder::new(TokioExecutor::new());
-        builder
-            .timer(TokioTimer::new())
-            // Until the target has said how many it takes: it refuses those beyond.
-            .initial_max_send_streams(UNKNOWN)
-            .initial_stream_window_size(HTTP2_STREAM)
-            .initial_connection_window_size(HTTP2_CONNECTION)
-            .max_header_list_size(HTTP2_HEAD)
-            .keep_alive_interval(PING)
-            .keep_alive_timeout(PING);
-        let (sender, connection) = builder
-            .handshake(TokioIo::new(link))
-            .await
-            .map_err(|error| Unconnected::new(&crate::fault::chain(&error)))?;
-        let (told, most) = watch::channel(UNKNOWN);
-        let mut connection = Box::pin(connection);
-        tokio::spawn(async move {
-            let ended = poll_fn(|cx| {
-                let ended = connection.as_mut().poll(cx);
-                let most = connection.current_max_send_streams();
-                told.send_if_modified(|told| std::mem::replace(told, most) != most);
-                ended
-            });
-            if let Err(error) = ended.await {
-                tracing::debug!(%error, "a connection to a target ended");
-            }
-        });
-        let streams = Stream::default();
-        shared.push(Shared { sender: sender.clone(), streams: Arc::clone(&streams), most, idle: None });
-        Ok(Taken::Shared(sender, streams))
     }
 
     /// Has `one` wait for the next request, if it can carry one.
@@ -235,7 +165,7 @@ impl Pool {
         for shelf in &self.0 {
             shelf.waiting().clear();
             if let Ok(mut shared) = shelf.shared.try_lock() {
-                shared.retain(|shared| Arc::strong_count(&shared.streams) > 1);
+                shared.retain(|shared| shared.streams() > 0);
             }
         }
     }
@@ -253,12 +183,7 @@ impl Pool {
             drop(waiting);
             // Somebody is at work on it just now: the next time, then.
             let Ok(mut shared) = shelf.shared.try_lock() else { continue };
-            let now = Instant::now();
-            shared.retain_mut(|shared| {
-                let unused = Arc::strong_count(&shared.streams) == 1;
-                shared.idle = unused.then(|| shared.idle.unwrap_or(now));
-                !shared.sender.is_closed() && shared.idle.is_none_or(|since| since.elapsed() <= KEPT)
-            });
+            shared.retain_mut(|shared| !shared.is_over() && !shared.is_stale());
         }
     }
 }
@@ -267,5 +192,29 @@ impl Shelf {
     #[allow(clippy::vec_box)]
     fn waiting(&self) -> MutexGuard<'_, Vec<Box<One>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    /// A stream of the connection that has the fewest, or of a new one; `None` where there may be
+    /// no other connection.
+    async fn stream(&self, target: &Target, connector: &Connector) -> Result<Option<(Sender, Stream)>, Unconnected> {
+        let mut shared = self.shared.lock().await;
+        shared.retain(|shared| !shared.is_over());
+        let free = shared.iter_mut().filter(|shared| shared.has_room()).min_by_key(|shared| shared.streams());
+        if let Some(shared) = free {
+            return Ok(Some(shared.stream()));
+        }
+        if shared.len() >= MOST_SHARED {
+            return Ok(None);
+        }
+        match Shared::open(target, connector, &self.ended).await {
+            Ok(mut new) => {
+                let stream = new.stream();
+                shared.push(new);
+                // Whoever waits finds room on it.
+                self.ended.notify_one();
+                Ok(Some(stream))
+            }
+            Err(unconnected) if unconnected.lack.is_some() && !shared.is_empty() => Ok(None),
+            Err(unconnected) => Err(unconnected),
+        }
     }
 }
