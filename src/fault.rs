@@ -164,11 +164,13 @@ pub enum Tamper {
     Trailing,
     /// The `sealward-*` entries are missing, extra, or disagree with the header.
     Metadata,
+    /// Not the newest that the catalogue knows, or gone without its leave.
+    RolledBack,
 }
 
 impl Tamper {
     /// Every reason, so that the metric family exists from the start.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Foreign,
         Self::Suite,
         Self::Caps,
@@ -182,6 +184,7 @@ impl Tamper {
         Self::Length,
         Self::Trailing,
         Self::Metadata,
+        Self::RolledBack,
     ];
 
     /// The label's value.
@@ -200,6 +203,7 @@ impl Tamper {
             Self::Length => "length",
             Self::Trailing => "trailing",
             Self::Metadata => "metadata",
+            Self::RolledBack => "rolled_back",
         }
     }
 }
@@ -227,6 +231,15 @@ impl Fault {
             "the stored object is not what was sealed under this name; nothing of it is served",
         );
         fault.tamper = Some(reason);
+        fault.because(detail)
+    }
+
+    /// 502: what the store holds was sealed, but isn't the newest.
+    pub fn stale(detail: impl fmt::Display) -> Self {
+        let words = "the store doesn't hold what was last stored under this name; nothing of it is served. If that \
+                     was meant, `sealward catalog rebuild` takes what is there for the newest";
+        let mut fault = Self::new(Kind::Damaged, words);
+        fault.tamper = Some(Tamper::RolledBack);
         fault.because(detail)
     }
 

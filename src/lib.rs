@@ -8,10 +8,10 @@
 //! | floor | rooms |
 //! |---|---|
 //! | 0 | [`fault`], [`secret`], [`budget`], [`proof`], [`replace`] |
-//! | 1 | [`aws`], [`config`], [`metrics`], [`message`] |
+//! | 1 | [`aws`], [`config`], [`index`], [`metrics`], [`message`] |
 //! | 2 | [`keys`], [`secrets`], [`store`], [`tls`], [`upstream`] |
 //! | 3 | [`http`], [`objects`], [`identity`] |
-//! | 4 | [`gateway`], [`proxy`], [`quota`], [`rework`] |
+//! | 4 | [`catalog`], [`gateway`], [`proxy`], [`quota`], [`rework`] |
 //! | 5 | [`door`], [`server`] |
 //! | 6 | [`app`] |
 //! | 7 | [`cli`] |
@@ -26,6 +26,7 @@ pub mod secret;
 // Floor 1: values, names and the sealed format. No I/O but reading the configuration.
 pub mod aws;
 pub mod config;
+pub mod index;
 pub mod message;
 pub mod metrics;
 
@@ -41,7 +42,8 @@ pub mod http;
 pub mod identity;
 pub mod objects;
 
-// Floor 4: the doors, and what goes over a whole class.
+// Floor 4: the doors, what goes over a whole class, and what is written down of it.
+pub mod catalog;
 pub mod gateway;
 pub mod proxy;
 pub mod quota;

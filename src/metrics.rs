@@ -187,6 +187,24 @@ families! {
     /// `sealward_secret_refreshes_total{secret,outcome}`
     secret_refreshes: IntCounterVec = "sealward_secret_refreshes_total",
         "Looks at a secret, by outcome: same, new or failed.", ["secret", "outcome"];
+    /// `sealward_catalog_up`
+    catalog_up: IntGauge = "sealward_catalog_up",
+        "1 while the catalogue's database answers.";
+    /// `sealward_catalog_connections{state}`
+    catalog_connections: IntGaugeVec = "sealward_catalog_connections",
+        "Connections to the catalogue's database, idle or used.", ["state"];
+    /// `sealward_catalog_logins_refused_total`
+    catalog_logins_refused: IntCounter = "sealward_catalog_logins_refused_total",
+        "Connections that the catalogue's database refused for their credentials.";
+    /// `sealward_catalog_records_total{outcome}`
+    catalog_records: IntCounterVec = "sealward_catalog_records_total",
+        "Records of objects: written, failed, spooled, or replayed from the spool.", ["outcome"];
+    /// `sealward_catalog_spool_records`
+    catalog_spool_records: IntGauge = "sealward_catalog_spool_records",
+        "Records that wait in the spool; of an earlier run, files of them.";
+    /// `sealward_catalog_spool_bytes`
+    catalog_spool_bytes: IntGauge = "sealward_catalog_spool_bytes",
+        "Sealed bytes in the spool.";
     /// `sealward_config_reloads_total{outcome}`
     config_reloads: IntCounterVec = "sealward_config_reloads_total",
         "Configurations read again: taken or refused.", ["outcome"];

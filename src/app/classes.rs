@@ -10,7 +10,9 @@ use std::{
 use super::StartError;
 use crate::{
     aws,
+    catalog::Catalog,
     config::{Bucket, Class, Config, Delete, KeyProvider as ProviderConfig, Place, Sse, is_key_arn},
+    index::Index,
     keys::{
         DataKeys, KeyProvider, KeyStanding, Unwrapped,
         kms::{self, KmsKeys},
@@ -41,9 +43,14 @@ pub(super) struct Built {
 ///
 /// # Errors
 /// [`StartError`] for what isn't one class's own.
-pub(super) async fn build(config: &Config, bounds: &Bounds, metrics: &Metrics) -> Result<Vec<Built>, StartError> {
+pub(super) async fn build(
+    config: &Config,
+    bounds: &Bounds,
+    catalog: Option<&Arc<Catalog>>,
+    metrics: &Metrics,
+) -> Result<Vec<Built>, StartError> {
     let Some(keys) = &config.keys else { return Ok(Vec::new()) };
-    let mut sources = Sources::new(config, metrics).await?;
+    let mut sources = Sources::new(config, metrics, catalog).await?;
     let unwrapped = Unwrapped::new(&keys.cache);
     let mut classes = Vec::new();
     for class in &config.classes {
@@ -64,7 +71,8 @@ pub(super) async fn build(config: &Config, bounds: &Bounds, metrics: &Metrics) -
         let objects = match made {
             Ok(made) => made.map(|(provider, store)| {
                 let data_keys = DataKeys::new(&class.name, provider, keys.cache, unwrapped.clone(), metrics.clone());
-                Arc::new(Objects::new(class.clone(), store, Arc::new(data_keys), bounds.clone(), metrics.clone()))
+                let objects = Objects::new(class.clone(), store, Arc::new(data_keys), bounds.clone(), metrics.clone());
+                Arc::new(objects.indexed(index(catalog)))
             }),
             Err((what, error)) => {
                 proofs.push(Proof::fail(what, error.what));
@@ -78,12 +86,17 @@ pub(super) async fn build(config: &Config, bounds: &Bounds, metrics: &Metrics) -
     Ok(classes)
 }
 
+/// What objects are told to, where there is a catalogue.
+pub(super) fn index(catalog: Option<&Arc<Catalog>>) -> Option<Arc<dyn Index>> {
+    catalog.map(|catalog| Arc::clone(catalog) as Arc<dyn Index>)
+}
+
 /// The keys of one class alone, for the offline commands.
 ///
 /// # Errors
 /// [`StartError`] when they can't be had.
 pub async fn keys_of(config: &Config, class: &Class, metrics: &Metrics) -> Result<Arc<dyn KeyProvider>, StartError> {
-    let mut sources = Sources::new(config, metrics).await?;
+    let mut sources = Sources::new(config, metrics, None).await?;
     // A command wraps once; it doesn't use a block of the keyring's count up.
     sources.block = crate::keys::local::COMMAND_BLOCK;
     let SourcedKeys { provider, proof, .. } = sources.keys(class).await?;
@@ -110,10 +123,17 @@ pub(super) struct Sources<'a> {
     keyring: Option<Arc<Keyring>>,
     pub(super) block: u64,
     folders: HashMap<PathBuf, Arc<dyn Store>>,
+    catalog: Option<&'a Arc<Catalog>>,
+    /// Whether folders are looked at alone, which another may have.
+    pub(super) beside: bool,
 }
 
 impl<'a> Sources<'a> {
-    pub(super) async fn new(config: &'a Config, metrics: &'a Metrics) -> Result<Self, StartError> {
+    pub(super) async fn new(
+        config: &'a Config,
+        metrics: &'a Metrics,
+        catalog: Option<&'a Arc<Catalog>>,
+    ) -> Result<Self, StartError> {
         let provider = config.keys.as_ref().map(|keys| &keys.provider);
         let region = match provider {
             Some(ProviderConfig::Kms { region, .. }) => region.as_deref(),
@@ -122,7 +142,8 @@ impl<'a> Sources<'a> {
         let wanted = matches!(provider, Some(ProviderConfig::Kms { .. }))
             || config.classes.iter().any(|class| matches!(class.place, Place::Bucket(_)));
         let aws = if wanted { Some(aws::load(region).await.map_err(StartError::of("aws"))?) } else { None };
-        Ok(Self { config, metrics, aws, keyring: None, block: SERVER_BLOCK, folders: HashMap::new() })
+        let (block, folders) = (SERVER_BLOCK, HashMap::new());
+        Ok(Self { config, metrics, aws, keyring: None, block, folders, catalog, beside: false })
     }
 
     /// The class's keys.
@@ -147,9 +168,23 @@ impl<'a> Sources<'a> {
                 let read = class.read_keys.clone().unwrap_or_else(own);
                 let arns = std::iter::once(key).chain(&class.recipients).chain(&read).map(String::as_str);
                 let regions = kms::Regions::new(aws, endpoint.as_deref(), arns);
-                let keys = KmsKeys::new(regions, key, class.recipients.clone(), read, self.metrics.clone());
+                let keys =
+                    |regions, read| KmsKeys::new(regions, key, class.recipients.clone(), read, self.metrics.clone());
+                let mut keys_now = keys(regions.clone(), read);
                 let what = "have a KMS key that can be used";
-                let standing = keys.describe().await;
+                let standing = keys_now.describe().await;
+                if let (Ok(standing), Some(catalog)) = (&standing, self.catalog)
+                    && !is_key_arn(key)
+                    && class.read_keys.is_none()
+                    && !standing.arn.is_empty()
+                {
+                    let known = catalog.resolved(&class.name, &standing.arn).await;
+                    let known = known.map_err(|error| {
+                        StartError::new(&part, format!("what {key} has resolved to isn't known: {error}"))
+                    })?;
+                    keys_now = keys(regions, known);
+                }
+                let keys = keys_now;
                 let arn = match &standing {
                     Ok(standing) if !standing.arn.is_empty() => standing.arn.clone(),
                     _ if is_key_arn(key) => key.clone(),
@@ -198,8 +233,8 @@ impl<'a> Sources<'a> {
         if let Some(store) = self.folders.get(folder) {
             return Ok(Arc::clone(store));
         }
-        let store: Arc<dyn Store> =
-            Arc::new(FsStore::open(folder, self.metrics.clone()).map_err(StartError::of(part))?);
+        let open = if self.beside { FsStore::beside } else { FsStore::open };
+        let store: Arc<dyn Store> = Arc::new(open(folder, self.metrics.clone()).map_err(StartError::of(part))?);
         self.folders.insert(folder.to_owned(), Arc::clone(&store));
         Ok(store)
     }

@@ -10,7 +10,8 @@ use tokio::{sync::watch, task::JoinSet};
 
 use super::Classes;
 use crate::{
-    config::Place, keys::KeyFailure, objects::Objects, secret::jittered, server::admin::Readiness, tls::CertificateSlot,
+    catalog::Catalog, config::Place, keys::KeyFailure, objects::Objects, secret::jittered, server::admin::Readiness,
+    tls::CertificateSlot,
 };
 
 /// How often a store is asked whether it is there; `/readyz` tells what was last found.
@@ -45,6 +46,8 @@ enum Part {
     Key,
     /// The key service: what is cached goes on, and another replica would fare no better.
     Service,
+    /// The catalogue, which all replicas share.
+    Catalog,
 }
 
 impl Health {
@@ -87,7 +90,7 @@ impl Health {
         if state.stopping {
             return;
         }
-        let unusable = state.reasons.keys().filter(|(_, part)| *part != Part::Service);
+        let unusable = state.reasons.keys().filter(|(_, part)| !matches!(part, Part::Service | Part::Catalog));
         let mut impaired: Vec<&str> = unusable.map(|(class, _)| class.as_str()).collect();
         impaired.dedup();
         let lacking = state.lacking.iter().map(|name| format!("listener {name} has no certificate yet"));
@@ -115,16 +118,30 @@ pub(super) fn certificate(health: &Arc<Health>, slot: Arc<CertificateSlot>, task
     });
 }
 
+/// Has `health` follow whether the catalogue's database answers.
+pub(super) fn catalog(health: &Arc<Health>, up: watch::Receiver<bool>, tasks: &mut JoinSet<()>) {
+    let health = Arc::clone(health);
+    tasks.spawn(super::catalog::health(up, move |reason| {
+        health.note("", Part::Catalog, reason);
+    }));
+}
+
 /// Starts what keeps `health` true, and what sweeps; the standing of keys is asked for
 /// every `key_check`.
-pub(super) fn watch(health: &Arc<Health>, classes: Classes, key_check: Duration, tasks: &mut JoinSet<()>) {
+pub(super) fn watch(
+    health: &Arc<Health>,
+    classes: Classes,
+    catalog: Option<Arc<Catalog>>,
+    key_check: Duration,
+    tasks: &mut JoinSet<()>,
+) {
     for (name, objects) in classes {
         tasks.spawn(stores(Arc::clone(health), name.clone(), Arc::clone(&objects)));
         tasks.spawn(key(Arc::clone(health), name.clone(), Arc::clone(&objects), key_check));
         if let Place::Bucket(bucket) = &objects.class().place
             && bucket.exclusive
         {
-            tasks.spawn(orphans(name, bucket.orphan_after, objects));
+            tasks.spawn(orphans(name, bucket.orphan_after, objects, catalog.clone()));
         }
     }
 }
@@ -182,8 +199,14 @@ async fn key(health: Arc<Health>, class: String, objects: Arc<Objects>, check: D
     }
 }
 
-async fn orphans(class: String, older_than: Duration, objects: Arc<Objects>) {
+async fn orphans(class: String, older_than: Duration, objects: Arc<Objects>, catalog: Option<Arc<Catalog>>) {
     loop {
+        if let Some(catalog) = &catalog
+            && !super::catalog::is_ours(catalog, &format!("orphans {class}")).await
+        {
+            tokio::time::sleep(jittered(ORPHANS)).await;
+            continue;
+        }
         match objects.abort_orphans(older_than).await {
             Ok(0) => tracing::debug!(class, "no upload was left unfinished"),
             Ok(aborted) => tracing::warn!(class, aborted, "uploads left unfinished were aborted"),

@@ -6,6 +6,7 @@ use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
+mod catalog;
 mod classes;
 mod health;
 mod listeners;
@@ -14,6 +15,7 @@ mod reload;
 mod rework;
 mod secrets;
 
+pub use catalog::{catalog, catalog_tokens, persistent};
 pub use classes::{Classes, keys_of};
 pub use proving::prove;
 pub use rework::{Alone, Whence, origin};
@@ -24,9 +26,9 @@ use reload::{Quotas, Reloader, Upstreams};
 
 use crate::{
     budget::Budget,
-    config::{Config, KeyProvider, Limits},
+    catalog::Catalog,
+    config::{KeyProvider, Limits},
     door::{Access, Behind, Door},
-    identity::{TokenFile, TokenStore},
     metrics::Metrics,
     objects::{Bounds, Slots},
     proof::Proof,
@@ -52,6 +54,7 @@ pub struct App {
     door: Door,
     reloader: Reloader,
     classes: Classes,
+    catalog: Option<Arc<Catalog>>,
     held: secrets::Held,
     keepers: Vec<Keeper>,
     /// Certificates that are still to come.
@@ -105,7 +108,8 @@ impl App {
         };
         let budget = bounds.budget.clone();
         let mut classes = Classes::new();
-        for built in classes::build(&config, &bounds, &metrics).await? {
+        let catalog = catalog::open(&config, &held).await?;
+        for built in classes::build(&config, &bounds, catalog.as_ref(), &metrics).await? {
             let canary = match &built.objects {
                 Some(objects) if !built.proofs.iter().any(Proof::failed) => objects.canary().await,
                 _ => Vec::new(),
@@ -115,7 +119,7 @@ impl App {
             }
             classes.extend(built.objects.map(|objects| (built.name, objects)));
         }
-        let tokens = tokens(&config)?;
+        let tokens = catalog::tokens(&config, catalog.as_ref()).await?;
         let mut upstreams = Upstreams::new(Connections::new(to_apps));
         let made = upstreams.next(&config, &metrics)?;
         let access = config.log.access.as_ref().map(|log| Access::open(log, metrics.clone())).transpose();
@@ -141,6 +145,7 @@ impl App {
             upstreams,
             quotas,
             tokens,
+            catalog: catalog.clone(),
             access,
             metrics: metrics.clone(),
         };
@@ -149,13 +154,7 @@ impl App {
         let (readiness, ready) = watch::channel(Readiness::Ready { degraded: vec![] });
         let server =
             Server::bind(fronts, config.limits.clone(), metrics.clone()).map_err(StartError::of("listener"))?;
-        let lent = budget.clone();
-        let gauges = move |metrics: &Metrics| {
-            let bytes = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-            metrics.buffer_memory.with_label_values(&["used"]).set(bytes(lent.in_use()));
-            metrics.buffer_memory.with_label_values(&["kept"]).set(bytes(lent.unused()));
-            metrics.buffer_memory.with_label_values(&["total"]).set(bytes(lent.total()));
-        };
+        let gauges = gauges(budget.clone());
         let admin = Admin::bind(config.admin.bind, config.limits.clone(), metrics.clone(), ready, gauges)
             .map_err(StartError::of("admin"))?;
         let drain_timeout = config.limits.drain_timeout;
@@ -169,6 +168,7 @@ impl App {
             door,
             reloader,
             classes,
+            catalog,
             held,
             keepers,
             empty,
@@ -200,6 +200,7 @@ impl App {
             door,
             reloader,
             classes,
+            catalog,
             held,
             keepers,
             empty,
@@ -222,7 +223,11 @@ impl App {
         for slot in empty {
             health::certificate(&health, slot, &mut background);
         }
-        health::watch(&health, classes, key_check, &mut background);
+        if let Some(catalog) = &catalog {
+            catalog::watch(catalog, &classes, &mut background);
+            health::catalog(&health, catalog.ups(), &mut background);
+        }
+        health::watch(&health, classes, catalog, key_check, &mut background);
         let mut stopping = stop.clone();
         background.spawn(async move {
             reached(&mut stopping, Stop::Drain).await;
@@ -254,15 +259,14 @@ impl App {
     }
 }
 
-fn tokens(config: &Config) -> Result<Option<Arc<dyn TokenStore>>, StartError> {
-    let Some(path) = &config.identity.tokens else { return Ok(None) };
-    let tokens = TokenFile::open(path, false).map_err(|error| {
-        StartError::new(
-            "identity",
-            format!("{error}\n  help: `sealward token new NAME --config …` makes the first token"),
-        )
-    })?;
-    Ok(Some(Arc::new(tokens)))
+/// What is looked at when somebody asks for metrics.
+fn gauges(budget: Budget) -> impl Fn(&Metrics) + Send + Sync + 'static {
+    move |metrics| {
+        let bytes = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        metrics.buffer_memory.with_label_values(&["used"]).set(bytes(budget.in_use()));
+        metrics.buffer_memory.with_label_values(&["kept"]).set(bytes(budget.unused()));
+        metrics.buffer_memory.with_label_values(&["total"]).set(bytes(budget.total()));
+    }
 }
 
 /// What each core's runtime holds open for itself.

@@ -3,10 +3,10 @@
 
 use std::{net::TcpListener, path::Path, sync::Arc};
 
-use super::{Configuration, classes, listeners, secrets::Held, tokens};
+use super::{Configuration, catalog, classes, listeners, secrets::Held};
 use crate::{
     budget::Budget,
-    config::{CertificateSource, Listener},
+    config::{CertificateSource, Listener, Tokens},
     objects::{Bounds, Slots},
     proof::Proof,
     tls,
@@ -32,7 +32,9 @@ pub async fn prove(configuration: Configuration) -> Vec<Proof> {
         min_rate: 0,
         uploads: Slots::new(config.limits.uploads),
     };
-    match classes::build(config, &bounds, &metrics).await {
+    let (found, catalog) = catalog::prove(config, &held).await;
+    proofs.extend(found);
+    match classes::build(config, &bounds, catalog.as_ref(), &metrics).await {
         Err(error) => proofs.push(Proof::fail("be reached", error.what).of(error.part)),
         Ok(built) => {
             for class in built {
@@ -54,10 +56,14 @@ pub async fn prove(configuration: Configuration) -> Vec<Proof> {
         };
         proofs.push(proof.of(format!("upstream `{}`", upstream.name)));
     }
-    if let Some(path) = &config.identity.tokens {
-        proofs.push(match tokens(config) {
-            Ok(_) => Proof::ok("the file of tokens", path.display()).of("identity"),
-            Err(error) => Proof::fail("the file of tokens", error.what).of("identity"),
+    if let Some(tokens) = &config.identity.tokens {
+        let (what, place) = match tokens {
+            Tokens::File(path) => ("the file of tokens", path.display().to_string()),
+            Tokens::Catalog => ("the tokens", "in the catalogue".into()),
+        };
+        proofs.push(match catalog::tokens(config, catalog.as_ref()).await {
+            Ok(_) => Proof::ok(what, place).of("identity"),
+            Err(error) => Proof::fail(what, error.what).of("identity"),
         });
     }
     proofs

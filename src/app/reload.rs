@@ -14,8 +14,9 @@ use tokio::{
     task::{AbortHandle, JoinSet},
 };
 
-use super::{Classes, Configuration, StartError, Unreadable, tokens};
+use super::{Classes, Configuration, StartError, Unreadable, catalog};
 use crate::{
+    catalog::Catalog,
     config::{self, Config},
     door::{Access, Behind, Door},
     identity::TokenStore,
@@ -34,6 +35,7 @@ pub(super) struct Reloader {
     pub(super) upstreams: Upstreams,
     pub(super) quotas: Quotas,
     pub(super) tokens: Option<Arc<dyn TokenStore>>,
+    pub(super) catalog: Option<Arc<Catalog>>,
     pub(super) access: Option<Arc<Access>>,
     pub(super) metrics: Metrics,
 }
@@ -192,8 +194,11 @@ impl Reloader {
     async fn again(&mut self, path: &Path) -> Result<(), Unreadable> {
         let Configuration { config, .. } = Configuration::read(path).await?;
         let next = self.upstreams.next(&config, &self.metrics)?;
-        let tokens =
-            if config.identity.tokens == self.config.identity.tokens { self.tokens.clone() } else { tokens(&config)? };
+        let tokens = if config.identity.tokens == self.config.identity.tokens {
+            self.tokens.clone()
+        } else {
+            catalog::tokens(&config, self.catalog.as_ref()).await?
+        };
         let quotas = self.quotas.next(&config, &self.metrics);
         let behind = Behind {
             classes: &self.classes,
@@ -234,11 +239,12 @@ impl Reloader {
 fn fixed(now: &Config, next: &Config) -> Vec<&'static str> {
     // Debug text is the one way to compare what has patterns in it; it goes nowhere.
     let differ = |one: &dyn std::fmt::Debug, other: &dyn std::fmt::Debug| format!("{one:?}") != format!("{other:?}");
-    let sections: [(&'static str, bool); 7] = [
+    let sections: [(&'static str, bool); 8] = [
         ("[[listener]]", differ(&now.listeners, &next.listeners)),
         ("[keys]", differ(&now.keys, &next.keys)),
         ("[[class]]", differ(&now.classes, &next.classes)),
         ("[[secret]]", differ(&now.secrets, &next.secrets)),
+        ("[catalog]", differ(&now.catalog, &next.catalog)),
         ("[limits]", differ(&now.limits, &next.limits)),
         ("[admin]", differ(&now.admin, &next.admin)),
         ("[log]", differ(&now.log, &next.log)),

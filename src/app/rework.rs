@@ -4,10 +4,11 @@ use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
     StartError,
-    classes::{SourcedKeys, Sources},
+    classes::{SourcedKeys, Sources, index},
 };
 use crate::{
     budget::Budget,
+    catalog::Catalog,
     config::{Binding, Class, Config, KeyProvider as ProviderConfig, Place},
     keys::{DataKeys, Unwrapped, local::COMMAND_BLOCK},
     metrics::Metrics,
@@ -48,6 +49,36 @@ impl Alone {
     /// # Errors
     /// [`StartError`] names the part and the mend.
     pub async fn build(config: &Config, class: &Class, to_key: Option<&str>) -> Result<Self, StartError> {
+        let catalog = match config.catalog {
+            Some(_) => Some(super::catalog(config).await?),
+            None => None,
+        };
+        Self::of(config, class, to_key, catalog.as_ref(), false).await
+    }
+
+    /// The class `name`, whose objects `catalog` is told of.
+    ///
+    /// # Errors
+    /// As [`Self::build`].
+    pub async fn indexed(config: &Config, class: &Class, catalog: &Arc<Catalog>) -> Result<Self, StartError> {
+        Self::of(config, class, None, Some(catalog), false).await
+    }
+
+    /// The class `name`, to look at alone: its server may be there.
+    ///
+    /// # Errors
+    /// As [`Self::build`].
+    pub async fn beside(config: &Config, class: &Class) -> Result<Self, StartError> {
+        Self::of(config, class, None, None, true).await
+    }
+
+    async fn of(
+        config: &Config,
+        class: &Class,
+        to_key: Option<&str>,
+        catalog: Option<&Arc<Catalog>>,
+        beside: bool,
+    ) -> Result<Self, StartError> {
         let part = format!("class `{}`", class.name);
         let metrics = Metrics::new().map_err(StartError::of("metrics"))?;
         let keys = config.keys.as_ref().ok_or_else(|| StartError::new(&part, "there are no [keys]"))?;
@@ -76,7 +107,8 @@ impl Alone {
             min_rate: 0,
             uploads: Slots::new(config.limits.uploads),
         };
-        let mut sources = Sources::new(config, &metrics).await?;
+        let mut sources = Sources::new(config, &metrics, catalog).await?;
+        sources.beside = beside;
         if class.binding == Binding::MessageId {
             // Many objects share a data key: few wraps are needed.
             sources.block = COMMAND_BLOCK;
@@ -87,7 +119,8 @@ impl Alone {
         }
         let store = sources.store(&class, arn)?;
         let data_keys = DataKeys::new(&class.name, provider, keys.cache, Unwrapped::new(&keys.cache), metrics.clone());
-        Ok(Self { objects: Arc::new(Objects::new(class, store, Arc::new(data_keys), bounds, metrics)), budget })
+        let objects = Objects::new(class, store, Arc::new(data_keys), bounds, metrics).indexed(index(catalog));
+        Ok(Self { objects: Arc::new(objects), budget })
     }
 }
 

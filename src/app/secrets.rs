@@ -79,7 +79,7 @@ impl Configuration {
 }
 
 impl Held {
-    fn new() -> Result<Self, StartError> {
+    pub(super) fn new() -> Result<Self, StartError> {
         let metrics = Metrics::new().map_err(StartError::of("metrics"))?;
         Ok(Self { metrics, secrets: BTreeMap::new(), read: Mutex::default() })
     }
@@ -129,11 +129,16 @@ impl Held {
         proofs
     }
 
+    /// The secret `name`.
+    pub(super) fn secret(&self, name: &str) -> Result<Secret, StartError> {
+        let missing = || StartError::new(format!("secret `{name}`"), "it isn't at hand");
+        self.secrets.get(name).cloned().ok_or_else(missing)
+    }
+
     /// The secret `name`, as rooms that follow one take it.
     pub(super) fn lend(&self, name: &str) -> Result<Box<dyn SecretSource>, StartError> {
-        let missing = || StartError::new(format!("secret `{name}`"), "it isn't at hand");
-        let secret = self.secrets.get(name).ok_or_else(missing)?;
-        Ok(Box::new(Lent { secret: secret.clone(), changes: secret.changes() }))
+        let secret = self.secret(name)?;
+        Ok(Box::new(Lent { changes: secret.changes(), secret }))
     }
 
     /// The tickets of a listener.

@@ -60,6 +60,16 @@ pub(super) enum Command {
     /// What stands in the class already is passed over, never overwritten. What was
     /// adopted stays where it was, too: remove it yourself, once `verify` is content.
     Adopt(AdoptArgs),
+    /// Tell what the catalogue knows of objects: which, under which key, by whom
+    ///
+    /// With `--class`, `--name` and `--check`, also whether the store holds that version.
+    Objects(ObjectsArgs),
+    /// Look after the catalogue
+    Catalog {
+        /// What to do
+        #[command(subcommand)]
+        command: CatalogCommand,
+    },
     /// Make, list and revoke access tokens
     Token(TokenArgs),
     /// Print a completion script for a shell
@@ -191,6 +201,53 @@ pub(super) struct AdoptArgs {
     /// Where the plain objects are: `s3://BUCKET/PREFIX`, or a folder
     #[arg(long, value_parser = whence)]
     pub(super) from: Whence,
+}
+
+#[derive(Args)]
+pub(super) struct ObjectsArgs {
+    /// The configuration file
+    #[arg(long)]
+    pub(super) config: PathBuf,
+    /// Sealed under this key: a KMS key's ARN, or a name of the keyring
+    #[arg(long)]
+    pub(super) key: Option<String>,
+    /// Stored by this caller
+    #[arg(long, value_name = "CALLER")]
+    pub(super) by: Option<String>,
+    /// Of this class
+    #[arg(long)]
+    pub(super) class: Option<String>,
+    /// Of this name
+    #[arg(long)]
+    pub(super) name: Option<String>,
+    /// Also those that were removed
+    #[arg(long)]
+    pub(super) all: bool,
+    /// At most so many, the newest first
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(super) limit: u32,
+    /// One JSON object a line
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Ask the store, too, whether it holds what is recorded
+    #[arg(long, requires_all = ["class", "name"])]
+    pub(super) check: bool,
+}
+
+#[derive(Subcommand)]
+pub(super) enum CatalogCommand {
+    /// Make the index of a class again from what is in its store
+    Rebuild(RebuildArgs),
+}
+
+#[derive(Args)]
+pub(super) struct RebuildArgs {
+    /// The configuration file
+    #[arg(long)]
+    pub(super) config: PathBuf,
+    /// The class in the configuration
+    #[arg(long)]
+    pub(super) class: String,
 }
 
 #[derive(Args)]

@@ -96,6 +96,9 @@ directory = "objects"
 path = "/files/"
 seal = {{ class = "files" }}
 
+[catalog]
+url = "sqlite:catalog.db"
+
 [identity]
 tokens = "tokens.json"
 

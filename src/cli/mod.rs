@@ -8,13 +8,14 @@ mod args;
 mod check;
 mod dev;
 mod inspect;
+mod objects;
 mod offline;
 mod output;
 mod rework;
 mod run;
 mod token;
 
-use args::{Cli, Command};
+use args::{CatalogCommand, Cli, Command};
 
 use crate::{app, config, keys::local::KeyringError};
 
@@ -31,6 +32,8 @@ pub fn main() -> ExitCode {
         Command::Reencrypt(args) => rework::reencrypt(&args),
         Command::Verify(args) => rework::verify(&args),
         Command::Adopt(args) => rework::adopt(&args),
+        Command::Objects(args) => objects::run(&args),
+        Command::Catalog { command: CatalogCommand::Rebuild(args) } => objects::rebuild(&args),
         Command::Token(args) => token::run(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -61,10 +61,7 @@ pub(super) fn adopt(args: &AdoptArgs) -> Result<(), Failure> {
 fn begin(args: &ClassArgs) -> Result<(Config, Class), Failure> {
     let config = run::configuration(&args.config)?;
     run::log(&config.log)?;
-    let class = config.class(&args.class).cloned().ok_or_else(|| {
-        let names: Vec<&str> = config.classes.iter().map(|class| class.name.as_str()).collect();
-        Failure::input(format!("the configuration has no class `{}`; it has: {}", args.class, names.join(", ")))
-    })?;
+    let class = run::class(&config, &args.class)?;
     Ok((config, class))
 }
 

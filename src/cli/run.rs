@@ -12,7 +12,7 @@ use tracing_subscriber::EnvFilter;
 use super::{Failure, output};
 use crate::{
     app::{App, Configuration},
-    config::{Config, Log, LogFormat},
+    config::{Class, Config, Log, LogFormat},
     server::{Stop, drain},
 };
 
@@ -44,6 +44,14 @@ pub(super) fn ended<T>(runtime: Runtime, work: impl Future<Output = Result<T, Fa
 /// The configuration at `path`, with what it needs fetched.
 pub(super) fn configuration(path: &Path) -> Result<Config, Failure> {
     Ok(runtime()?.block_on(Configuration::read(path))?.config)
+}
+
+/// The class called `name`.
+pub(super) fn class(config: &Config, name: &str) -> Result<Class, Failure> {
+    config.class(name).cloned().ok_or_else(|| {
+        let names: Vec<&str> = config.classes.iter().map(|class| class.name.as_str()).collect();
+        Failure::input(format!("the configuration has no class `{name}`; it has: {}", names.join(", ")))
+    })
 }
 
 /// The one runtime of the process.

@@ -53,10 +53,10 @@ impl Classes {
 }
 
 /// Reads the classes and compares them.
-pub(super) fn read(sections: Vec<Section<'_>>, provider: Option<&KeyProvider>) -> Classes {
+pub(super) fn read(sections: Vec<Section<'_>>, provider: Option<&KeyProvider>, catalog: bool) -> Classes {
     let mut drafts: Vec<Draft> = Vec::new();
     for section in sections {
-        let draft = draft(&section, provider);
+        let draft = draft(&section, provider, catalog);
         for earlier in &drafts {
             compare(&section, earlier, &draft);
         }
@@ -65,7 +65,7 @@ pub(super) fn read(sections: Vec<Section<'_>>, provider: Option<&KeyProvider>) -
     Classes { drafts }
 }
 
-fn draft(section: &Section<'_>, provider: Option<&KeyProvider>) -> Draft {
+fn draft(section: &Section<'_>, provider: Option<&KeyProvider>, catalog: bool) -> Draft {
     section.require("name", "\"records\"");
     let name = section.string("name");
     if let Some(name) = &name {
@@ -126,6 +126,11 @@ fn draft(section: &Section<'_>, provider: Option<&KeyProvider>) -> Draft {
     let canaries = [("full", Canary::Full), ("seal", Canary::Seal), ("off", Canary::Off)];
     let canary = section.one_of("canary", &canaries).unwrap_or(Canary::Full);
     let allow_public_cache = section.boolean("allow_public_cache").unwrap_or(false);
+    let fresh = section.one_of("freshness", &[("off", false), ("enforce", true)]).unwrap_or(false);
+    if fresh && !catalog {
+        let help = "add `[catalog]` with `url = \"sqlite:catalog.db\"`, or leave `freshness` out";
+        section.own_fault(Fault::new("`freshness` needs a catalogue, and there is no [catalog]", help), "this class");
+    }
     section.finish();
 
     let vault = match vault {
@@ -150,11 +155,12 @@ fn draft(section: &Section<'_>, provider: Option<&KeyProvider>) -> Draft {
             read_keys: read_keys.map(values),
             canary,
             allow_public_cache,
+            fresh,
         })
     };
     let class = class();
     if let Some(class) = class.as_ref().filter(|_| kms) {
-        super::kms::check(section, class, &section.span());
+        super::kms::check(section, class, catalog, &section.span());
     }
     Draft { span: section.span(), name, read_names, vault, directory, bucket, prefix, class }
 }

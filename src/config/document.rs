@@ -344,6 +344,11 @@ impl<'a> Section<'a> {
         Some(Found { value: self.document.base.join(value), raw, span })
     }
 
+    /// `path`, which stands below the file's folder where it is relative.
+    pub(super) fn below_file(&self, path: &str) -> PathBuf {
+        self.document.base.join(path)
+    }
+
     /// A path, or what is below the file's folder by default.
     pub(super) fn path_or(&self, key: &'static str, default: &str) -> PathBuf {
         self.path(key).map_or_else(|| self.document.base.join(default), |found| found.value)

@@ -20,7 +20,8 @@ pub fn is_key_arn(arn: &str) -> bool {
 }
 
 /// The faults of a class's names of keys under KMS.
-pub(super) fn check(section: &Section<'_>, class: &Class, span: &Range<usize>) {
+/// With a `catalog`, what an alias has resolved to is kept there.
+pub(super) fn check(section: &Section<'_>, class: &Class, catalog: bool, span: &Range<usize>) {
     let fault = |title: String, help: &str| section.fault(Fault::new(title, help).at(span, "in this class"));
     if class.write_key.is_some() {
         fault(
@@ -41,9 +42,10 @@ pub(super) fn check(section: &Section<'_>, class: &Class, span: &Range<usize>) {
         );
     }
     match &class.read_keys {
-        None if !is_key_arn(key) => fault(
+        None if !is_key_arn(key) && !catalog => fault(
             "an alias may be pointed elsewhere, and `read_keys` doesn't say which keys may open".into(),
-            "add `read_keys = [\"arn:aws:kms:…:key/…\"]` with the ARN of every key that sealed objects of this class",
+            "add `read_keys = [\"arn:aws:kms:…:key/…\"]` with the ARN of every key that sealed objects of this class, \
+             or a `[catalog]`, which keeps them",
         ),
         Some(keys) => {
             for key in keys.iter().filter(|key| !is_key_arn(key)) {

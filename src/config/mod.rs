@@ -11,6 +11,7 @@ use ipnet::IpNet;
 
 mod acme;
 mod apps;
+mod catalog;
 mod classes;
 mod clients;
 mod document;
@@ -33,6 +34,7 @@ pub use apps::{
     Action, Choice, Forward, Forwarded, Group, HeaderEdits, Health, Host, Matching, Path, Protocol, Quota, QuotaBy,
     Redirect, Respond, Route, Sticky, Target, Upstream, UpstreamTls,
 };
+pub use catalog::{Away, Catalog, Database, DatabaseServer, DatabaseTls, Engine};
 pub use document::Values;
 pub use kms::is_key_arn;
 pub use listening::{
@@ -58,6 +60,8 @@ pub struct Config {
     pub quotas: Vec<Quota>,
     /// What lies elsewhere under names, and is followed.
     pub secrets: Vec<Secret>,
+    /// What is written down of objects, and where.
+    pub catalog: Option<Catalog>,
     /// Who may call.
     pub identity: Identity,
     /// What bounds everything.
@@ -258,6 +262,9 @@ pub struct Class {
     pub canary: Canary,
     /// `allow_public_cache`: whether an uploader's `Cache-Control: public` stands. Default false.
     pub allow_public_cache: bool,
+    /// `freshness = "off" | "enforce"`: whether only what the catalogue knows as the newest is
+    /// served. Default `off`.
+    pub fresh: bool,
 }
 
 /// Where a class's objects rest.
@@ -337,10 +344,19 @@ pub enum Canary {
 /// `[identity]`
 #[derive(Clone, Debug, Default)]
 pub struct Identity {
-    /// `tokens`: the file that `sealward token` writes. Needed unless every route is public.
-    pub tokens: Option<PathBuf>,
+    /// `tokens`: where `sealward token` keeps them. Needed unless every route is public.
+    pub tokens: Option<Tokens>,
     /// `[[identity.mtls]]`: callers by their certificates; the first that fits.
     pub certified: Vec<Certified>,
+}
+
+/// Where access tokens are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tokens {
+    /// `tokens = "…"`: in this file.
+    File(PathBuf),
+    /// `tokens = { catalog = true }`: in the catalogue.
+    Catalog,
 }
 
 /// `[[identity.mtls]]`

@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{
     AccessFormat, AccessLog, Admin, Config, Desync, Faults, Identity, KeyCache, KeyProvider, Keys, Limits, Listener,
-    Log, LogFormat, LogObjectKeys, Parsed, Text, Values, acme,
+    Log, LogFormat, LogObjectKeys, Parsed, Text, Tokens, Values, acme, catalog,
     classes::{self, Classes},
     clients,
     document::{Document, Found, Section},
@@ -134,13 +134,14 @@ fn config(root: &Section<'_>, document: &Document<'_>) -> Option<Config> {
     let (binds, listeners): (Vec<_>, Vec<_>) = root.sections("listener").iter().map(listener).unzip();
     let keys = root.section("keys").map(|section| keys(&section));
     let provider = keys.as_ref().and_then(Option::as_ref).map(|keys| &keys.provider);
-    let classes = classes::read(root.sections("class"), provider);
+    let classes = classes::read(root.sections("class"), provider, root.has("catalog"));
     let upstreams = upstreams::read(root.sections("upstream"));
     let quotas = quotas::read(root.sections("quota"));
     let routes = routes::read(root.sections("route"), &classes, &upstreams, &quotas);
+    let catalog = root.section("catalog").map(|section| catalog::read(&section));
     let identity = root.section("identity");
     let tokens_named = identity.as_ref().is_some_and(|section| section.has("tokens") || section.has("mtls"));
-    let identity = identity.map(|section| self::identity(&section, &classes)).unwrap_or_default();
+    let identity = identity.map(|section| self::identity(&section, &classes, root.has("catalog"))).unwrap_or_default();
     let limits = root.section("limits").map(|section| limits(&section)).unwrap_or_default();
     let (admin_bind, admin) = root.section("admin").map_or((None, Admin::default()), |section| admin(&section));
     let log = root.section("log").map(|section| log(&section)).unwrap_or_default();
@@ -195,6 +196,10 @@ fn config(root: &Section<'_>, document: &Document<'_>) -> Option<Config> {
         upstreams: upstreams.finished()?,
         quotas: quotas.finished()?,
         secrets: document.defined(),
+        catalog: match catalog {
+            Some(catalog) => Some(catalog?),
+            None => None,
+        },
         identity,
         limits,
         admin,
@@ -276,8 +281,28 @@ fn cache(section: &Section<'_>) -> KeyCache {
     }
 }
 
-fn identity(section: &Section<'_>, classes: &Classes) -> Identity {
-    let tokens = section.path("tokens").map(|tokens| tokens.value);
+/// A file's path, or `{ catalog = true }`.
+fn tokens(section: &Section<'_>, catalog: bool) -> Option<Tokens> {
+    if !section.has("tokens") || section.is_string("tokens") || section.is_reference("tokens") {
+        return section.path("tokens").map(|path| Tokens::File(path.value));
+    }
+    let table = section.section("tokens")?;
+    let there = table.boolean("catalog");
+    table.finish();
+    if there != Some(true) {
+        let help = "write `tokens = \"tokens.json\"`, or `tokens = { catalog = true }`";
+        table.own_fault(Fault::new("`tokens` names no place", help), "in this table");
+        return None;
+    }
+    if !catalog {
+        let help = "add `[catalog]` with `url = \"sqlite:catalog.db\"`, or name a file";
+        table.own_fault(Fault::new("`tokens` are in a catalogue, and there is no [catalog]", help), "here");
+    }
+    Some(Tokens::Catalog)
+}
+
+fn identity(section: &Section<'_>, classes: &Classes, catalog: bool) -> Identity {
+    let tokens = tokens(section, catalog);
     let certified = clients::certified(section.sections("mtls"), classes);
     section.finish();
     Identity { tokens, certified }

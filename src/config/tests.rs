@@ -123,7 +123,7 @@ fn the_good_one_is_read() {
     assert_eq!((class.binding, class.metadata, class.canary), (Binding::MessageId, Metadata::Sealed, Canary::Full));
     let Action::Seal { class } = &config.routes[0].action else { panic!("not sealed") };
     assert_eq!(class, "records");
-    assert_eq!(config.identity.tokens.as_deref(), Some(Path::new("/etc/sealward/tokens.json")));
+    assert_eq!(config.identity.tokens, Some(Tokens::File("/etc/sealward/tokens.json".into())));
     assert_eq!(config.limits.max_part, 64 << 20);
     assert_eq!(config.class_names(), BTreeSet::from(["records"]));
 }
@@ -622,7 +622,7 @@ tokens = { secret = "values", field = "path" }
     assert_eq!(config.limits.idle_timeout, Duration::from_secs(9));
     assert_eq!(config.limits.buffer_memory, 64 << 20);
     assert_eq!(config.log.level, "debug");
-    assert_eq!(config.identity.tokens.as_deref(), Some(Path::new("/etc/sealward/t.json")));
+    assert_eq!(config.identity.tokens, Some(Tokens::File("/etc/sealward/t.json".into())));
     assert_eq!(config.secrets.len(), 2);
     assert_eq!(
         (config.secrets[1].refresh, config.secrets[0].refresh),

@@ -116,7 +116,7 @@ impl Gateway {
                     // Whether a condition holds tells what stands there.
                     _ => caller.require(Action::Read, class)?,
                 }
-                objects.delete(key, &condition).await?;
+                objects.delete(key, &condition, &caller.name).await?;
                 Ok(answer::no_content())
             }
             Method::POST if query.has("share") => {

@@ -47,6 +47,7 @@ pub(super) async fn put(
         length: request.body().size_hint().exact(),
         body: Box::new(Raw::new(request.into_body(), pace)),
         place: None,
+        by: caller.name.to_string(),
     };
     let receipt = objects.put(upload).await?;
     // Who may not read isn't told whether something stood there.
@@ -71,7 +72,7 @@ pub(super) async fn post(
     }
     let key = ObjectKey::new(&Uuid::now_v7().hyphenated().to_string(), &class.prefix)?;
     let name = key.as_str().to_owned();
-    let upload = match form_boundary(request.headers())? {
+    let mut upload = match form_boundary(request.headers())? {
         Some(boundary) => form(at.objects, key, request, pace, boundary).await?,
         None => Upload {
             key,
@@ -82,8 +83,10 @@ pub(super) async fn post(
             length: request.body().size_hint().exact(),
             body: Box::new(Raw::new(request.into_body(), pace)),
             place: None,
+            by: String::new(),
         },
     };
+    upload.by = caller.name.to_string();
     let receipt = at.objects.put(upload).await?;
     tracing::debug!(caller = &*caller.name, "an object was named");
     let mut response = received(&receipt, StatusCode::CREATED);
@@ -121,7 +124,7 @@ async fn form(
     }
     let body: Box<dyn Plaintext> = Box::new(file);
     let (condition, promises) = (WriteCondition::None, Promises::default());
-    Ok(Upload { key, description, condition, promises, length: None, body, place })
+    Ok(Upload { key, description, condition, promises, length: None, body, place, by: String::new() })
 }
 
 /// What no upload here may have.

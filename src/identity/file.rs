@@ -16,7 +16,10 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{Grant, Token, TokenRecord, TokenStore, token::TokenKey};
+use super::{
+    Grant, TokenRecord, TokenStore,
+    token::{Token, TokenKey},
+};
 use crate::{
     fault::Fault,
     replace::replace,
@@ -99,20 +102,7 @@ impl TokenFile {
     /// [`TokenFileError::Taken`], or when the file can't be written.
     pub fn issue(&self, name: &str, grant: Grant, lifetime: Option<Duration>) -> Result<SecretText, TokenFileError> {
         let io = |error| TokenFileError::Io(self.path.clone(), error);
-        let token = Token::fresh().map_err(|error| io(io::Error::other(error)))?;
-        let created = time::OffsetDateTime::now_utc()
-            .replace_nanosecond(0)
-            .map_err(|error| io(io::Error::other(error)))?
-            .format(&time::format_description::well_known::Rfc3339)
-            .map_err(|error| io(io::Error::other(error)))?;
-        let record = TokenRecord {
-            name: name.to_owned(),
-            id: token.id().to_owned(),
-            hash: self.key.hash(&token),
-            created,
-            expires: lifetime.map(|lifetime| super::unix_now() + lifetime.as_secs()),
-            grant,
-        };
+        let (token, record) = self.key.issue(name, grant, lifetime).map_err(|error| io(io::Error::other(error)))?;
         self.change(|tokens| {
             if tokens.values().any(|other| other.name == name) {
                 return Err(TokenFileError::Taken(name.to_owned()));
@@ -120,7 +110,7 @@ impl TokenFile {
             tokens.insert(record.id.clone(), record);
             Ok(())
         })?;
-        Ok(token.expose())
+        Ok(token)
     }
 
     /// Ends the token called `name`, or of that id.

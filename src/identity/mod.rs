@@ -24,7 +24,7 @@ mod token;
 pub use certificate::Certificates;
 pub use file::{TokenFile, TokenFileError};
 pub use link::{Link, MAX_LINK_AGE};
-pub use token::Token;
+pub use token::{Token, TokenKey};
 
 /// Who is calling.
 #[derive(Clone, Debug)]
@@ -89,7 +89,7 @@ pub trait TokenStore: Send + Sync + 'static {
     async fn find(&self, id: &str) -> Result<Option<TokenRecord>, Fault>;
 
     /// The key that hashes tokens and signs links.
-    fn key(&self) -> &token::TokenKey;
+    fn key(&self) -> &TokenKey;
 }
 
 impl Caller {

@@ -1,14 +1,15 @@
 //! The shape of a token, and the key that hashes tokens and signs links.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use aws_lc_rs::{constant_time, hmac};
 use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::{Link, TokenRecord};
+use super::{Grant, Link, TokenRecord};
 use crate::secret::{Key256, NoRandomness, SecretText, random_array};
 
 /// What a token begins with, so that a leaked one can be searched for.
@@ -70,6 +71,29 @@ impl TokenKey {
         // One key, one use: both are derived, neither is the other.
         let derive = |label: &[u8]| hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&master, label).as_ref());
         Self { hash: derive(b"sealward-token-hash-v1"), sign: derive(b"sealward-link-v1") }
+    }
+
+    /// A fresh token called `name`, good for `lifetime` or for ever, and what is kept of it.
+    ///
+    /// # Errors
+    /// When the system gives no randomness, or no time.
+    pub fn issue(
+        &self,
+        name: &str,
+        grant: Grant,
+        lifetime: Option<Duration>,
+    ) -> Result<(SecretText, TokenRecord), String> {
+        let token = Token::fresh().map_err(|error| error.to_string())?;
+        let now = OffsetDateTime::now_utc().replace_nanosecond(0).map_err(|error| error.to_string())?;
+        let record = TokenRecord {
+            name: name.to_owned(),
+            id: token.id().to_owned(),
+            hash: self.hash(&token),
+            created: now.format(&Rfc3339).map_err(|error| error.to_string())?,
+            expires: lifetime.map(|lifetime| super::unix_now() + lifetime.as_secs()),
+            grant,
+        };
+        Ok((token.expose(), record))
     }
 
     /// The hash of `token` that is kept.

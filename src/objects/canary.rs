@@ -16,6 +16,9 @@ use crate::{
     store::{Attributes, Condition, ETag, Failure, Span, Target},
 };
 
+/// Who stores and removes a canary.
+const OURS: &str = "sealward";
+
 impl Objects {
     /// Tries everything that the class's `canary` allows: a data key issued and
     /// unwrapped; a canary below `.sealward/` sealed, stored, read raw, opened, refused
@@ -77,7 +80,11 @@ impl Objects {
     /// # Errors
     /// Whatever the store says instead.
     pub async fn abort_orphans(&self, older_than: Duration) -> Result<u64, Failure> {
-        let aborted = self.store.abort_orphans(&self.class.prefix, older_than).await?;
+        let aborted = match &self.index {
+            // Those that are known to be ours, and no others.
+            Some(index) => self.abort_unfinished(index, older_than).await?,
+            None => self.store.abort_orphans(&self.class.prefix, older_than).await?,
+        };
         self.metrics.orphans.with_label_values(&[&self.class.name]).inc_by(aborted);
         Ok(aborted)
     }
@@ -106,14 +113,14 @@ impl Objects {
             // Also what may have been stored all the same is removed.
             Err(fault) => {
                 proofs.push(Proof::fail("seal and store a canary", fault));
-                let _ = self.delete(key, &WriteCondition::None).await;
+                let _ = self.delete(key, &WriteCondition::None, OURS).await;
                 return;
             }
         }
         if full {
             self.prove_reading(key, &text, proofs).await;
         }
-        proofs.push(match self.delete(key, &WriteCondition::None).await {
+        proofs.push(match self.delete(key, &WriteCondition::None, OURS).await {
             Ok(()) => Proof::ok("remove it", "removed"),
             // A write-only replica may not remove either; the name says whose it is.
             Err(fault) if !full => Proof::warn("remove it", fault),
@@ -193,6 +200,7 @@ fn upload(key: &ObjectKey, text: &str) -> Upload {
         promises: Promises::default(),
         length: Some(text.len() as u64),
         place: None,
+        by: OURS.into(),
         body: Box::new(Pieces(VecDeque::from([Bytes::copy_from_slice(text.as_bytes())]))),
     }
 }

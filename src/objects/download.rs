@@ -18,12 +18,15 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::{
-    Description, ObjectKey, Objects, Preconditions, Verdict, fault_of,
+    Description, ObjectKey, Objects, Preconditions, Verdict,
+    account::hex,
+    fault_of,
     verified::{Verified, damaged, header_bytes},
 };
 use crate::{
     budget::Buffer,
     fault::{Fault, Kind, Tamper},
+    index::Newest,
     message::Damage,
     store::{ETag, Failure, Reading, Source, Span, Stat},
 };
@@ -33,6 +36,8 @@ const CHUNK: usize = 1 << 20;
 /// Plaintext up to here is copied out, so that a small answer holds no buffer
 /// however slowly it is taken; bytes.
 const SMALL: u64 = 64 << 10;
+/// How often what isn't the newest is looked at again.
+const STALE: u32 = 8;
 /// How often a broken body of the store is taken up again.
 const RESUMES: u32 = 3;
 /// The pause before the second try in a row; the third waits twice as long.
@@ -170,6 +175,21 @@ impl Objects {
             // Replaced between two requests of ours: once more, from the start.
             answer = self.try_read(key, wanted).await;
         }
+        let mut seen = None;
+        for _ in 0..STALE {
+            // Replaced between the catalogue's answer and the store's, perhaps; but not where the
+            // same message stands there before and after that answer.
+            match answer {
+                Err(Stop::Stale(why, message)) if seen.as_ref() == Some(&message) => {
+                    answer = Err(Fault::stale(why).into());
+                }
+                Err(Stop::Stale(_, message)) => {
+                    seen = Some(message);
+                    answer = self.try_read(key, wanted).await;
+                }
+                _ => break,
+            }
+        }
         let answer = answer.map_err(Stop::fault);
         if let Err(fault) = &answer {
             self.note(fault);
@@ -191,16 +211,35 @@ impl Objects {
     }
 
     async fn try_read(self: &Arc<Self>, key: &ObjectKey, wanted: &Wanted) -> Result<Answer, Stop> {
+        let newest = self.newest(key).await?;
+        match self.try_read_of(key, wanted, newest.as_ref()).await {
+            // What the catalogue knows has to be there.
+            Err(Stop::Fault(fault))
+                if fault.kind() == Kind::NotFound && newest.is_some_and(|newest| !newest.allows(None)) =>
+            {
+                Err(Stop::Stale("what the catalogue knows as stored isn't there", String::new()))
+            }
+            answer => answer,
+        }
+    }
+
+    async fn try_read_of(
+        self: &Arc<Self>,
+        key: &ObjectKey,
+        wanted: &Wanted,
+        newest: Option<&Newest>,
+    ) -> Result<Answer, Stop> {
         let name = self.name_of(key);
         if wanted.head_only {
-            let (verified, verdict) = self.cold(key, &name, wanted).await?;
+            let (verified, verdict) = self.cold(key, &name, wanted, newest).await?;
             return Ok(match verdict {
                 Verdict::NotModified => Answer::NotModified(found(&verified, Chunks::none())),
                 _ => Answer::Whole(found(&verified, Chunks::none())),
             });
         }
-        let Some(range) = wanted.range else { return self.whole(key, &name, wanted).await };
+        let Some(range) = wanted.range else { return self.whole(key, &name, wanted, newest).await };
         if let Some(verified) = self.verified.find(&name)
+            && is_newest(newest, &verified).is_ok()
             && wanted.preconditions.judge(&verified.stat) == Verdict::Proceed
             && still(wanted.if_range.as_ref(), &verified.stat)
             && let Some((first, last)) = range.resolve(verified.extent.plaintext_length())
@@ -210,12 +249,12 @@ impl Objects {
                 answer => return answer,
             }
         }
-        let (verified, verdict) = self.cold(key, &name, wanted).await?;
+        let (verified, verdict) = self.cold(key, &name, wanted, newest).await?;
         if verdict == Verdict::NotModified {
             return Ok(Answer::NotModified(found(&verified, Chunks::none())));
         }
         if !still(wanted.if_range.as_ref(), &verified.stat) {
-            return self.whole(key, &name, wanted).await;
+            return self.whole(key, &name, wanted, newest).await;
         }
         let tail = self.prove(&name, &verified).await?;
         match range.resolve(verified.extent.plaintext_length()) {
@@ -225,13 +264,20 @@ impl Objects {
     }
 
     /// Reads and believes the header alone.
-    async fn cold(&self, key: &ObjectKey, name: &str, wanted: &Wanted) -> Result<(Arc<Verified>, Verdict), Stop> {
+    async fn cold(
+        &self,
+        key: &ObjectKey,
+        name: &str,
+        wanted: &Wanted,
+        newest: Option<&Newest>,
+    ) -> Result<(Arc<Verified>, Verdict), Stop> {
         let span = Span::Part { start: 0, length: self.guess() as u64 };
         let Reading { stat, mut source } = self.store.read(name, span, None).await.map_err(fault_of)?;
         let verdict = judge(wanted, &stat)?;
         if let Some(verified) = self.verified.find(name)
             && verified.is(&stat)
         {
+            is_newest(newest, &verified)?;
             return Ok((verified, verdict));
         }
         let want = header_bytes(&stat);
@@ -243,7 +289,15 @@ impl Objects {
             let Reading { mut source, .. } = self.store.read(name, rest, Some(&stat.etag)).await.map_err(moved)?;
             fill(source.as_mut(), &mut head, length).await?;
         }
-        Ok((Arc::new(self.believe(key, stat, &head).await?), verdict))
+        let verified = Arc::new(self.believe(key, stat, &head).await?);
+        is_newest(newest, &verified)?;
+        Ok((verified, verdict))
+    }
+
+    /// What stands under `key` by its header alone, whatever is known of it.
+    pub(super) async fn glance(&self, key: &ObjectKey) -> Result<Arc<Verified>, Fault> {
+        let looked = self.cold(key, &self.name_of(key), &Wanted::default(), None).await;
+        looked.map(|(verified, _)| verified).map_err(Stop::fault)
     }
 
     /// Proves the length by the final frame, whose plaintext is returned.
@@ -262,12 +316,19 @@ impl Objects {
         Ok(frame.into_bytes().slice(plaintext))
     }
 
-    async fn whole(self: &Arc<Self>, key: &ObjectKey, name: &str, wanted: &Wanted) -> Result<Answer, Stop> {
+    async fn whole(
+        self: &Arc<Self>,
+        key: &ObjectKey,
+        name: &str,
+        wanted: &Wanted,
+        newest: Option<&Newest>,
+    ) -> Result<Answer, Stop> {
         let Reading { stat, mut source } = self.store.read(name, Span::Whole, None).await.map_err(fault_of)?;
         let verdict = judge(wanted, &stat)?;
         let mut head = Vec::new();
         fill(source.as_mut(), &mut head, header_bytes(&stat)).await?;
         let verified = Arc::new(self.believe(key, stat, &head).await?);
+        is_newest(newest, &verified)?;
         if verdict == Verdict::NotModified {
             return Ok(Answer::NotModified(found(&verified, Chunks::none())));
         }
@@ -527,19 +588,36 @@ impl RangeSpec {
 enum Stop {
     /// The object is no longer the one that was begun with.
     Moved,
+    /// It isn't what the catalogue knows as the newest: why, and which message it is.
+    Stale(&'static str, String),
     Fault(Fault),
 }
 
 impl Stop {
     fn fault(self) -> Fault {
         match self {
-            Self::Moved => Fault::unavailable(
+            Self::Moved | Self::Stale(..) => Fault::unavailable(
                 "the object is being replaced faster than it can be read; try again",
                 Duration::from_secs(1),
             ),
             Self::Fault(fault) => fault,
         }
     }
+}
+
+/// Whether `verified` is what may be served; anything may where nobody is asked.
+fn is_newest(newest: Option<&Newest>, verified: &Verified) -> Result<(), Stop> {
+    let Some(newest) = newest else { return Ok(()) };
+    let message = hex(verified.opener.header().id());
+    if newest.allows(Some(&message)) {
+        return Ok(());
+    }
+    let why = if newest.known {
+        "it is not the newest that the catalogue knows"
+    } else {
+        "the catalogue has never heard of it"
+    };
+    Err(Stop::Stale(why, message))
 }
 
 impl From<Fault> for Stop {

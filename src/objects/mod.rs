@@ -19,12 +19,14 @@ use crate::{
     budget::Budget,
     config::Class,
     fault::Fault,
+    index::Index,
     keys::DataKeys,
     message::Layout,
     metrics::Metrics,
     store::{Failure, Store},
 };
 
+mod account;
 mod bound;
 mod canary;
 mod description;
@@ -51,6 +53,7 @@ pub struct Objects {
     class: Class,
     store: Arc<dyn Store>,
     keys: Arc<DataKeys>,
+    index: Option<Arc<dyn Index>>,
     bounds: Bounds,
     verified: verified::Cache,
     /// The header's length in the newest message seen: the first read of a range
@@ -114,7 +117,7 @@ impl Objects {
     /// `class`, resting in `store`, under `keys`.
     pub fn new(class: Class, store: Arc<dyn Store>, keys: Arc<DataKeys>, bounds: Bounds, metrics: Metrics) -> Self {
         let verified = verified::Cache::new(keys.unwrapped_age());
-        Self { class, store, keys, bounds, verified, header_guess: AtomicUsize::new(1024), metrics }
+        Self { class, store, keys, index: None, bounds, verified, header_guess: AtomicUsize::new(1024), metrics }
     }
 
     /// The class's configuration.
@@ -126,16 +129,6 @@ impl Objects {
     pub fn sweep(&self) {
         self.keys.sweep();
         self.verified.sweep();
-    }
-
-    /// Removes the object `key`.
-    ///
-    /// # Errors
-    /// 404 when there is none, 412 when the condition doesn't hold.
-    pub async fn delete(&self, key: &ObjectKey, condition: &WriteCondition) -> Result<(), Fault> {
-        let name = self.name_of(key);
-        let condition = self.resolve(&name, condition).await?;
-        self.store.delete(&name, &condition).await.map_err(fault_of)
     }
 
     /// The name in the store.

@@ -56,6 +56,11 @@ impl ObjectKey {
         Self(format!(".sealward/{rest}"))
     }
 
+    /// Whether it is one of our own.
+    pub(super) fn is_reserved(&self) -> bool {
+        self.0.starts_with(".sealward/")
+    }
+
     /// A name out of a list, which was checked when it was stored.
     pub(super) fn listed(key: &str) -> Self {
         Self(key.to_owned())

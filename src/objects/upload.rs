@@ -16,13 +16,14 @@ use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    Description, ObjectKey, Objects, Promise, Promises, context_of, digests::Digesting, fault_of, filling::Filling,
-    key_fault, name::MAX_NAME,
+    Description, ObjectKey, Objects, Promise, Promises, account::Before, context_of, digests::Digesting, fault_of,
+    filling::Filling, key_fault, name::MAX_NAME,
 };
 use crate::{
     budget::Buffer,
     config::Binding,
     fault::{Fault, Kind},
+    index::{Index, Record},
     keys::Lease,
     message::{Draft, FINAL_FRAME_OVERHEAD, FrameWriter, Layout, MessageId, SealError, Sealer},
     store::{self, Condition, ETag, Failure, Stored, Target},
@@ -51,6 +52,8 @@ pub struct Upload {
     pub body: Box<dyn Plaintext>,
     /// The place it has already, where something of the body had to be read first.
     pub place: Option<Place>,
+    /// Who stores it: a caller's name.
+    pub by: String,
 }
 
 /// One of the uploads that may be under way, and the memory for what is read before
@@ -165,12 +168,14 @@ impl Objects {
             return Err(Fault::new(Kind::TooLarge, words));
         }
         upload.description.check()?;
+        self.writable(&upload.key)?;
         let name = self.name_of(&upload.key);
         debug_assert!(name.len() <= MAX_NAME);
         let context = context_of(class, &upload.key).map_err(Fault::internal)?;
         let shared = class.binding == Binding::MessageId;
-        let (there, lease) = tokio::join!(self.before(&name, &upload.condition), self.keys.issue(&context, shared));
-        let ((condition, replaces), lease) = (there?, lease.map_err(|failure| key_fault(&failure))?);
+        let (there, lease) =
+            tokio::join!(self.before(&upload.key, &upload.condition), self.keys.issue(&context, shared));
+        let (before, lease) = (there?, lease.map_err(|failure| key_fault(&failure))?);
 
         // The id is drawn after the data key is fixed: see the format's page.
         let id = MessageId::bound(&class.vault, &class.name, upload.key.as_str()).map_err(Fault::internal)?;
@@ -180,7 +185,8 @@ impl Objects {
         let attributes = upload.description.seal(class.metadata, &sealer)?;
         let layout = sealer.layout();
         let length = upload.length.map(|length| layout.sealed_length(length));
-        let target = Target { name, attributes, condition, id, length };
+        let record = self.record(&upload.key, &lease, &id, &upload.by);
+        let target = Target { name, attributes, condition: before.condition, id, length };
 
         let mut parts = Parts {
             plan: Plan::new(layout, *self.store.rules(), upload.length, self.max_part()),
@@ -188,14 +194,28 @@ impl Objects {
             target: Some(target),
             attempt: None,
             sent: 0,
+            index: self.index(&upload.key),
+            record,
+            before: before.message,
+            pending: false,
         };
         match self.fill(&mut upload, FrameWriter::new(sealer), &lease, &mut parts).await {
             Ok((mut stored, size, crc64)) => {
-                stored.replaced = stored.replaced.or(replaces);
+                stored.replaced = stored.replaced.or(before.replaces);
+                if let Some(index) = self.index(&upload.key) {
+                    self.account(index, Record { size, at: SystemTime::now(), ..parts.record }, &stored).await?;
+                }
                 Ok(self.receipt(&upload.key, &lease, &stored, size, crc64))
             }
             Err(fault) => {
-                parts.abort().await;
+                parts.abort(&fault).await;
+                if self.class.fresh
+                    && upload.condition == WriteCondition::None
+                    && fault.kind() == Kind::PreconditionFailed
+                {
+                    // The condition was ours.
+                    return Err(fault_of(Failure::Conflict));
+                }
                 Err(fault)
             }
         }
@@ -260,11 +280,16 @@ impl Objects {
     /// The store's condition, and whether something stands there, where the store's
     /// answer to the write won't say: asked beside the data key, and so a moment
     /// before the write, which another may use.
-    async fn before(&self, name: &str, condition: &WriteCondition) -> Result<(Condition, Option<bool>), Fault> {
+    async fn before(&self, key: &ObjectKey, condition: &WriteCondition) -> Result<Before, Fault> {
+        if let Some(index) = self.judge(key) {
+            return self.before_fresh(index, key, condition).await;
+        }
+        let name = &self.name_of(key);
         if *condition == WriteCondition::None && !self.store.rules().tells_replaced {
             let there = self.store.stat(name).await;
             // Whoever may not look still may write.
-            return Ok((Condition::None, there.ok().map(|there| there.is_some())));
+            let replaces = there.ok().map(|there| there.is_some());
+            return Ok(Before { condition: Condition::None, replaces, message: None });
         }
         let condition = self.resolve(name, condition).await?;
         let replaces = match condition {
@@ -272,7 +297,7 @@ impl Objects {
             Condition::Absent => Some(false),
             Condition::Matches(_) => Some(true),
         };
-        Ok((condition, replaces))
+        Ok(Before { condition, replaces, message: None })
     }
 
     /// The store's condition for a client's; asks the store what stands there
@@ -408,6 +433,13 @@ struct Parts<'a> {
     target: Option<Target>,
     attempt: Option<Attempt>,
     sent: u64,
+    index: Option<&'a Arc<dyn Index>>,
+    /// What will be written down of it.
+    record: Record,
+    /// Whose place it takes.
+    before: Option<String>,
+    /// Whether that was written down.
+    pending: bool,
 }
 
 struct Attempt {
@@ -449,7 +481,12 @@ impl Parts<'_> {
     async fn send(&mut self, part: Filling) -> Result<(), Fault> {
         if let Some(target) = self.target.take() {
             let upload = self.objects.store.begin(target).await.map_err(fault_of)?;
+            let noted = match (self.index, upload.id()) {
+                (Some(index), Some(id)) => index.begun(&self.record.class, &self.record.name, id).await,
+                _ => Ok(()),
+            };
             self.attempt = Some(Attempt { upload, parts: 0 });
+            noted?;
         }
         let Some(attempt) = &mut self.attempt else { return Err(Fault::internal("an upload was already over")) };
         attempt.parts += 1;
@@ -459,20 +496,47 @@ impl Parts<'_> {
 
     /// Sends the last part and makes the whole visible.
     async fn complete(&mut self, last: Filling) -> Result<Stored, Fault> {
+        if self.objects.class.fresh
+            && let Some(index) = self.index
+        {
+            let Record { class, name, message_id, .. } = &self.record;
+            index.pending(class, name, message_id, self.before.as_deref()).await?;
+            self.pending = true;
+        }
         if let Some(target) = self.target.take_if(|_| last.len() as u64 <= self.plan.rules.whole) {
             let target = Target { length: Some(last.len() as u64), ..target };
             return self.objects.store.put(target, last.into_payload()).await.map_err(fault_of);
         }
         self.send(last).await?;
         let Some(attempt) = self.attempt.take() else { return Err(Fault::internal("an upload was already over")) };
-        attempt.upload.complete().await.map_err(fault_of)
+        let id = attempt.upload.id().map(str::to_owned);
+        let completed = attempt.upload.complete().await.map_err(fault_of);
+        over(self.index, &self.record, id).await;
+        completed
     }
 
-    /// Undoes the attempt, if the store knows of one.
-    async fn abort(&mut self) {
+    /// Undoes the attempt, if the store knows of one, since `fault` has ended it.
+    async fn abort(&mut self, fault: &Fault) {
         if let Some(attempt) = self.attempt.take() {
+            let id = attempt.upload.id().map(str::to_owned);
             attempt.upload.abort().await;
+            over(self.index, &self.record, id).await;
         }
+        // What may have become visible all the same stays pending.
+        if self.pending
+            && fault.kind() != Kind::OutcomeUnknown
+            && let Some(index) = self.index
+        {
+            let Record { class, name, message_id, .. } = &self.record;
+            index.forget(class, name, message_id).await;
+        }
+    }
+}
+
+/// Says that the upload called `id` is over.
+async fn over(index: Option<&Arc<dyn Index>>, record: &Record, id: Option<String>) {
+    if let (Some(index), Some(id)) = (index, id) {
+        index.over(&record.class, &id).await;
     }
 }
 

@@ -35,8 +35,8 @@ pub struct Known<'a> {
 /// Sends `request` on to `upstream`, as `forward` says.
 ///
 /// # Errors
-/// 502 where no target answers, 504 where one doesn't go on, 400 where the client's own body
-/// ends early or comes too slowly.
+/// 502 where no target answers, 503 where one refuses or there are too many connections, 504 where
+/// one doesn't go on, 400 where the client's own body ends early, 408 where it comes too slowly.
 pub async fn forward(
     upstream: &Arc<Upstream>,
     forward: &Forward,

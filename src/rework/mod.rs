@@ -240,6 +240,7 @@ impl Rework {
                     length: Some(length),
                     body: Box::new(Body::verified(chunks, &self.pace, &self.counts)),
                     place: None,
+                    by: "reencrypt".into(),
                 };
                 self.objects.put(upload).await.map(|receipt| Step::Done(receipt.size))
             },
@@ -277,6 +278,7 @@ impl Rework {
             length: Some(length),
             body: Box::new(Body::plain(source, length, &self.budget, &self.pace, &self.counts)),
             place: None,
+            by: "adopt".into(),
         };
         self.objects.put(upload).await.map(|receipt| Step::Done(receipt.size))
     }

@@ -172,6 +172,7 @@ async fn put(objects: &Arc<Objects>, name: &str, bytes: Vec<u8>) {
         length: None,
         body: Box::new(Once(Some(bytes.into()))),
         place: None,
+        by: "test".into(),
     };
     objects.put(upload).await.expect("is stored");
 }
@@ -204,7 +205,7 @@ async fn a_concurrent_writer_wins() {
         put(&theirs, "a", vec![1; length]).await;
         let other = Arc::clone(&theirs);
         let remove = move || -> futures_util::future::BoxFuture<'static, ()> {
-            Box::pin(async move { other.delete(&key("a"), &WriteCondition::None).await.expect("is removed") })
+            Box::pin(async move { other.delete(&key("a"), &WriteCondition::None, "test").await.expect("is removed") })
         };
         *busy.meanwhile.lock().expect("not poisoned") = Some(Box::new(remove));
         let tally = place.rework(&ours).reencrypt(false).await.expect("runs");

@@ -61,6 +61,12 @@ pub trait Store: Send + Sync + 'static {
         Ok(0)
     }
 
+    /// Undoes the upload called `upload` of `name`; whether nothing of it is left.
+    async fn abort_upload(&self, name: &str, upload: &str) -> bool {
+        let _ = (name, upload);
+        true
+    }
+
     /// Looks at the store's own settings, and with `write` begins and undoes an
     /// upload below `prefix`. What it finds wrong keeps it from finding nothing else.
     async fn prove(&self, prefix: &str, write: bool) -> Vec<Proof> {
@@ -75,6 +81,11 @@ pub trait Store: Send + Sync + 'static {
 /// that the store's own sweep doesn't find.
 #[async_trait]
 pub trait Upload: Send {
+    /// What the store calls this upload, where it would outlive us.
+    fn id(&self) -> Option<&str> {
+        None
+    }
+
     /// Takes the next part, which has at most [`PartRules::max`] bytes and, unless
     /// it is the last, at least [`PartRules::min`]. Returns when another part may
     /// be made, which may be before this one has landed. The part's memory comes
@@ -186,6 +197,8 @@ pub struct Stored {
     pub etag: ETag,
     /// Whether it took the place of another; `None` where the store can't tell.
     pub replaced: Option<bool>,
+    /// What the store calls this version of the object, where it keeps versions.
+    pub version: Option<String>,
 }
 
 /// What stands under a name.

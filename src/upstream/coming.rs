@@ -39,7 +39,7 @@ pub(super) enum Via {
     /// A connection that is ours until the end.
     One(Box<One>),
     /// A stream of one that others share, with a clock of our own once it is waited for.
-    Shared { _stream: Option<Stream>, waiting: Option<Waiting> },
+    Shared { _stream: Arc<Stream>, waiting: Option<Waiting> },
     /// Nothing is left to come.
     Over,
 }

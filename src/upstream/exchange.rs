@@ -22,7 +22,7 @@ use super::{
     coming::{Coming, Via},
     connect::Lack,
     one::One,
-    pool::{Taken, Wants},
+    pool::{MOST_SHARED, Taken, Wants},
     sent::{Activity, Lender, Lent},
     target::Target,
 };
@@ -63,15 +63,27 @@ impl Upstream {
                     Failure::Unreachable(unconnected.words)
                 }
             })?;
-            let request = match unsent.take() {
+            let mut request = match unsent.take() {
                 Some(request) => request,
-                None => self.request(head, target, lender.lend(activity)),
+                None => {
+                    let Some(body) = lender.lend(activity) else {
+                        return Err(Failure::Broken("its body has gone to another target in part".into()));
+                    };
+                    self.request(head, target, body)
+                }
             };
             let (response, via) = match taken {
                 Taken::One(mut one) => (self.on_one(&mut one, target, request, activity).await, Via::One(one)),
-                Taken::Shared(mut sender, open) => {
+                Taken::Shared(mut sender, stream) => {
+                    request.body_mut().goes_by(&stream);
                     let response = self.on_shared(&mut sender, target, request, activity).await;
-                    (response, Via::Shared { _stream: Some(open), waiting: None })
+                    if let Err(
+                        Broke { request: Some(_), .. } | Broke { failure: Failure::Refused { goodbye: true, .. }, .. },
+                    ) = &response
+                    {
+                        stream.was_the_last();
+                    }
+                    (response, Via::Shared { _stream: stream, waiting: None })
                 }
             };
             match response {
@@ -92,7 +104,9 @@ impl Upstream {
                 // The target has ended it while it waited, and nothing has left.
                 Err(Broke { request: Some(request), failure }) => {
                     ended += 1;
-                    if ended == TRIES {
+                    // There are no more that others share than those, and each is tried once.
+                    let most = if matches!(via, Via::Shared { .. }) { MOST_SHARED + 1 } else { TRIES };
+                    if ended >= most {
                         return Err(Failure::Unreachable(format!("connections end before they are used: {failure}")));
                     }
                     unsent = Some(request);

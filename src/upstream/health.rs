@@ -92,7 +92,8 @@ async fn check(upstream: &Upstream, target: &Arc<Target>, health: &Health) -> Re
     let in_flight = InFlight::new(Arc::clone(target), upstream.checks.clone());
     let answer = upstream.exchange(&head, target, &lender, &activity, in_flight).await;
     let answer = answer.map_err(|failure| match failure {
-        Failure::Ours(_) => Unwell::Unknown,
+        // Who refuses one request, or says goodbye, is there.
+        Failure::Ours(_) | Failure::Refused { .. } => Unwell::Unknown,
         failure => Unwell::because(failure),
     })?;
     let status = answer.status().as_u16();

@@ -28,7 +28,7 @@ const MOST_KEPT: usize = 256;
 /// What a target may have sent that nobody has read; bytes.
 const BUFFER: usize = 128 << 10;
 /// Connections of HTTP/2 to one target, for each thread.
-const MOST_SHARED: usize = 16;
+pub(super) const MOST_SHARED: usize = 16;
 
 /// The connections to one target: each thread has its own, so that no request waits for another
 /// thread's poller.
@@ -61,7 +61,7 @@ pub(super) enum Taken {
     /// Ours alone.
     One(Box<One>),
     /// A stream of one that others share.
-    Shared(Sender, Stream),
+    Shared(Sender, Arc<Stream>),
 }
 
 impl Default for Pool {
@@ -195,7 +195,11 @@ impl Shelf {
     }
     /// A stream of the connection that has the fewest, or of a new one; `None` where there may be
     /// no other connection.
-    async fn stream(&self, target: &Target, connector: &Connector) -> Result<Option<(Sender, Stream)>, Unconnected> {
+    async fn stream(
+        &self,
+        target: &Target,
+        connector: &Connector,
+    ) -> Result<Option<(Sender, Arc<Stream>)>, Unconnected> {
         let mut shared = self.shared.lock().await;
         shared.retain(|shared| !shared.is_over());
         let free = shared.iter_mut().filter(|shared| shared.has_room()).min_by_key(|shared| shared.streams());

@@ -16,6 +16,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
+use super::shared::Stream;
+
 /// What a piece that is kept costs beside its bytes.
 const PIECE: usize = 256;
 
@@ -46,6 +48,8 @@ pub(super) struct Lent {
     had: usize,
     hint: SizeHint,
     activity: Arc<Activity>,
+    /// What it goes by, which may have answered already.
+    stream: Option<Arc<Stream>>,
 }
 
 /// When something last went on, and whether the client is who keeps it from going on, or failed.
@@ -72,14 +76,26 @@ impl Lender {
         Self { source, hint }
     }
 
-    /// The body from its beginning, for another try.
-    pub(super) fn lend(&self, activity: &Arc<Activity>) -> Lent {
-        let turn = self.source.as_ref().map_or(0, |source| {
+    /// The body from its beginning, for another try, if it is whole: whoever had it before gets
+    /// nothing more of it.
+    pub(super) fn lend(&self, activity: &Arc<Activity>) -> Option<Lent> {
+        let mut turn = 0;
+        if let Some(source) = &self.source {
             let mut source = lock(source);
+            if source.turn > 0 && source.room.is_none() {
+                return None;
+            }
             source.turn += 1;
-            source.turn
-        });
-        Lent { source: self.source.clone(), turn, had: 0, hint: self.hint, activity: Arc::clone(activity) }
+            turn = source.turn;
+        }
+        Some(Lent {
+            source: self.source.clone(),
+            turn,
+            had: 0,
+            hint: self.hint,
+            activity: Arc::clone(activity),
+            stream: None,
+        })
     }
 
     /// Whether it can be sent from its beginning.
@@ -146,6 +162,13 @@ impl Activity {
     pub(super) fn now(&self) {
         let since = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.milliseconds.store(since, Ordering::Relaxed);
+    }
+}
+
+impl Lent {
+    /// It goes by `stream`, which isn't free before it has gone.
+    pub(super) fn goes_by(&mut self, stream: &Arc<Stream>) {
+        self.stream = Some(Arc::clone(stream));
     }
 }
 

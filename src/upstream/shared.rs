@@ -8,7 +8,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::Poll,
     time::Duration,
@@ -55,12 +55,21 @@ type Driven = Pin<Box<http2::Connection<TokioIo<Link>, Lent, TokioExecutor>>>;
 
 struct Streams {
     open: AtomicUsize,
+    /// Whether the target takes no others, which hyper says only to who tries.
+    spent: AtomicBool,
     /// Told of each that ends.
     ended: Arc<Notify>,
 }
 
-/// Held by a request as long as its stream is open.
+/// Held by a request, and by the body that it sends, as long as either needs the stream.
 pub(super) struct Stream(Arc<Streams>);
+
+impl Stream {
+    /// The connection takes no others.
+    pub(super) fn was_the_last(&self) {
+        self.0.spent.store(true, Ordering::Release);
+    }
+}
 
 impl Drop for Stream {
     fn drop(&mut self) {
@@ -134,15 +143,16 @@ impl Shared {
                 return Err(Unconnected::new("the target hasn't said in time how many requests it takes (SETTINGS)"));
             }
         }
-        let streams = Arc::new(Streams { open: AtomicUsize::new(0), ended: Arc::clone(ended) });
+        let streams =
+            Arc::new(Streams { open: AtomicUsize::new(0), spent: AtomicBool::new(false), ended: Arc::clone(ended) });
         Ok(Self { sender, connection, streams, idle: None })
     }
 
     /// Another stream, and who sends on it.
-    pub(super) fn stream(&mut self) -> (Sender, Stream) {
+    pub(super) fn stream(&mut self) -> (Sender, Arc<Stream>) {
         self.idle = None;
         self.streams.open.fetch_add(1, Ordering::AcqRel);
-        (self.sender.clone(), Stream(Arc::clone(&self.streams)))
+        (self.sender.clone(), Arc::new(Stream(Arc::clone(&self.streams))))
     }
 
     /// How many streams are open.
@@ -157,7 +167,7 @@ impl Shared {
 
     /// Whether there will be no other stream.
     pub(super) fn is_over(&self) -> bool {
-        self.sender.is_closed()
+        self.streams.spent.load(Ordering::Acquire) || self.sender.is_closed()
     }
 
     /// Whether it has carried nothing for longer than connections are kept, as of now and of when

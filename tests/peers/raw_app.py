@@ -12,21 +12,32 @@ Prints its port, and ends with its stdin. The path of a request says what is ans
     /unasked   `asked`, and another answer behind it that nobody asked for
     /old?n=N   N bytes by HTTP/1.0: no length, and the end of the connection;
                by RST with `&how=reset`
+    /refuse?after=N&times=M
+               the first M with just that path are refused, each once N bytes of its body have
+               come; for others, how long the whole body is, and its SHA-256
+    /goodbye?after=N&times=M
+               the same, but the connection says goodbye: what came before on it is answered
+               still, that request and what comes behind it is left undone
     others     `connection N`, the number of the connection among all that came
 
 On each line of its stdin it does as that says, and then prints what it has seen, as one line of
-JSON: `connections` that came, streams beyond those it takes that it `refused`, and requests that
-are `held` now.
+JSON: `connections` that came, streams that it `refused`, those beyond what it takes among them,
+connections that have said `goodbyes`, and requests that are `held` now.
 
     seen     nothing else
     go       answers what is held
+    one      answers one of what is held on each connection
+    bye      says goodbye on every connection: what has come is answered still, then it ends
     shut     lets no handshake go on that comes from now on
     open     lets them go on again
 
-The peculiar answers are those of HTTP/1. Its bytes are written by hand: no library would.
+`/both`, `/unasked` and `/old` are HTTP/1's, written by hand: no library would. What refuses or
+says goodbye is HTTP/2's, by prior knowledge.
 """
 
 import asyncio
+import collections
+import hashlib
 import json
 import os
 import socket
@@ -40,6 +51,7 @@ import h2.connection
 import h2.errors
 import h2.events
 import h2.settings
+from hyperframe.frame import GoAwayFrame
 
 # More streams than anybody opens.
 ANY = 1 << 20
@@ -47,8 +59,13 @@ ANY = 1 << 20
 
 class App:
     def __init__(self):
-        self.connections = self.refused = self.held = 0
-        self.go = asyncio.Event()
+        self.connections = self.refused = self.goodbyes = 0
+        # What each that is held waits for, and the number of its connection.
+        self.held = {}
+        # How often each path has come that may be left undone.
+        self.undone = collections.Counter()
+        # Connections of HTTP/2 that are open.
+        self.talking = set()
         self.open = asyncio.Event()
         self.open.set()
 
@@ -56,26 +73,41 @@ class App:
         self.connections += 1
         return self.connections
 
-    async def hold(self):
-        go = self.go
-        self.held += 1
+    async def hold(self, number):
+        go = asyncio.Event()
+        self.held[go] = number
         try:
             await go.wait()
         finally:
-            self.held -= 1
+            self.held.pop(go, None)
+
+    def release(self, those):
+        # Gone at once: who asks next what is held is told what is left.
+        for go in those:
+            del self.held[go]
+            go.set()
+
+    def leaves(self, path, times):
+        """Whether another request for `path` is to be left undone."""
+        self.undone[path] += 1
+        return self.undone[path] <= times
 
     def do(self, word):
         if word == "go":
-            # Those that come later wait for the next.
-            self.go.set()
-            self.go = asyncio.Event()
+            self.release(list(self.held))
+        elif word == "one":
+            self.release({number: go for go, number in self.held.items()}.values())
+        elif word == "bye":
+            for connection in list(self.talking):
+                connection.goodbye(connection.newest)
         elif word == "shut":
             self.open.clear()
         elif word == "open":
             self.open.set()
 
     def seen(self):
-        return json.dumps({"connections": self.connections, "refused": self.refused, "held": self.held})
+        counts = {"connections": self.connections, "refused": self.refused, "goodbyes": self.goodbyes}
+        return json.dumps(counts | {"held": len(self.held)})
 
 
 class Http1:
@@ -96,7 +128,7 @@ class Http1:
         """Whether there may be another request."""
         path, _, query = head.split(b" ")[1].decode().partition("?")
         if path == "/hold":
-            await self.app.hold()
+            await self.app.hold(self.number)
             last = query.startswith("last")
             self.say(said("held\n", "connection: close" if last else "connection: keep-alive"))
             return not last
@@ -130,14 +162,38 @@ def said(text, *fields, length=None):
     return "\r\n".join(["HTTP/1.1 200 OK", f"content-length: {length}", *fields, "", text]).encode()
 
 
+class Request:
+    """One of HTTP/2 that is neither answered nor left undone."""
+
+    def __init__(self, path):
+        self.path = path
+        self.where, _, query = path.partition("?")
+        self.query = dict(urllib.parse.parse_qsl(query))
+        # How much of its body has come when it is left undone, if it is.
+        self.undone_after = None
+        self.came, self.digest, self.whole = 0, hashlib.sha256(), asyncio.Event()
+        self.answer = None
+
+    def take(self, data):
+        self.came += len(data)
+        self.digest.update(data)
+
+    def is_undone(self):
+        return self.undone_after is not None and self.came >= self.undone_after
+
+
 class Http2(asyncio.Protocol):
     def __init__(self, app, number, streams):
         self.app, self.number, self.streams = app, number, streams
-        self.answers = {}
+        self.requests = {}
+        self.newest = 0
+        # The last stream that anything is done for, once it has said goodbye.
+        self.last = None
         self.http = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding="utf-8"))
 
     def connection_made(self, transport):
         self.transport = transport
+        self.app.talking.add(self)
         most = h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS
         self.http.local_settings = h2.settings.Settings(client=False, initial_values={most: self.streams})
         self.http.initiate_connection()
@@ -146,39 +202,99 @@ class Http2(asyncio.Protocol):
         self.flush()
 
     def flush(self):
-        self.transport.write(self.http.data_to_send())
+        data = self.http.data_to_send()
+        if not self.is_over():
+            self.transport.write(data)
 
     def data_received(self, data):
         for event in self.http.receive_data(data):
             if isinstance(event, h2.events.RequestReceived):
-                self.request(event.stream_id, dict(event.headers)[":path"])
-            elif isinstance(event, h2.events.StreamReset) and event.stream_id in self.answers:
-                self.answers[event.stream_id].cancel()
-            elif isinstance(event, h2.events.DataReceived):
-                self.http.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+                self.begin(event.stream_id, Request(dict(event.headers)[":path"]))
+                continue
+            stream = getattr(event, "stream_id", None)
+            request = self.requests.get(stream)
+            if isinstance(event, h2.events.DataReceived):
+                self.http.acknowledge_received_data(event.flow_controlled_length, stream)
+                if request:
+                    request.take(event.data)
+                    self.leave(stream, request)
+            elif request and isinstance(event, h2.events.StreamEnded):
+                request.whole.set()
+            elif request and isinstance(event, h2.events.StreamReset):
+                self.forget(stream)
         self.flush()
 
-    def request(self, stream, path):
-        if len(self.answers) >= self.streams:
-            self.app.refused += 1
-            self.http.reset_stream(stream, h2.errors.ErrorCodes.REFUSED_STREAM)
+    def begin(self, stream, request):
+        self.newest = stream
+        if self.last is not None:
             return
-        answer = asyncio.ensure_future(self.answer(stream, path))
-        self.answers[stream] = answer
-        answer.add_done_callback(lambda _: self.answers.pop(stream))
+        if len(self.requests) >= self.streams:
+            self.refuse(stream)
+            return
+        times, after = (int(request.query.get(name, 0)) for name in ("times", "after"))
+        if request.where in ("/refuse", "/goodbye") and self.app.leaves(request.path, times):
+            request.undone_after = after
+        request.answer = asyncio.ensure_future(self.answer(stream, request))
+        self.requests[stream] = request
+        self.leave(stream, request)
 
-    async def answer(self, stream, path):
+    def leave(self, stream, request):
+        """Leaves it undone, if it is time."""
+        if not request.is_undone():
+            return
+        if request.where == "/goodbye":
+            self.goodbye(max(0, stream - 2))
+        else:
+            self.refuse(stream)
+            self.forget(stream)
+
+    def forget(self, stream):
+        self.requests.pop(stream).answer.cancel()
+        self.end()
+
+    def refuse(self, stream):
+        self.app.refused += 1
+        self.http.reset_stream(stream, h2.errors.ErrorCodes.REFUSED_STREAM)
+        self.flush()
+
+    def goodbye(self, last):
+        if self.last is not None:
+            return
+        self.app.goodbyes += 1
+        self.flush()
+        # By hand: the library would say nothing more itself.
+        self.transport.write(GoAwayFrame(0, last_stream_id=last).serialize())
+        self.last = last
+        for stream in [stream for stream in self.requests if stream > last]:
+            self.forget(stream)
+        self.end()
+
+    def is_over(self):
+        return self.last is not None and not self.requests
+
+    def end(self):
+        if self.is_over():
+            # Not closed: with something unread the other side might not hear what was said.
+            self.transport.write_eof()
+
+    async def answer(self, stream, request):
         text = f"connection {self.number}\n"
-        if path.partition("?")[0] == "/hold":
-            await self.app.hold()
+        if request.where == "/hold":
+            await self.app.hold(self.number)
             text = "held\n"
+        elif request.where in ("/refuse", "/goodbye"):
+            await request.whole.wait()
+            text = f"{request.came} {request.digest.hexdigest()}\n"
         self.http.send_headers(stream, [(":status", "200"), ("content-length", str(len(text)))])
         self.http.send_data(stream, text.encode(), end_stream=True)
         self.flush()
+        del self.requests[stream]
+        self.end()
 
     def connection_lost(self, _):
-        for answer in self.answers.values():
-            answer.cancel()
+        self.app.talking.discard(self)
+        for request in self.requests.values():
+            request.answer.cancel()
 
 
 async def accept_http2(app, listener, streams, pair):

@@ -21,6 +21,7 @@ mod nginx;
 mod peer;
 mod pooled;
 mod quotas;
+mod refused;
 mod reloading;
 mod routing;
 mod sticky;

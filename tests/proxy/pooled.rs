@@ -14,33 +14,33 @@ use crate::{
     support::{Answer, Sealward, Site, eventually},
 };
 
-const HTTP2: &str = "protocol = \"http2\"";
+pub(crate) const HTTP2: &str = "protocol = \"http2\"";
 
 /// An app that tells of its connections: `tests/peers/raw_app.py`.
-struct Raw {
+pub(crate) struct Raw {
     peer: RefCell<Peer>,
     port: String,
 }
 
 impl Raw {
-    fn start<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Self {
+    pub(crate) fn start<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Self {
         let mut peer = Peer::start("raw_app.py", args);
         let port = peer.line();
         Self { peer: RefCell::new(peer), port }
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
     /// Has it do `word`, and hears what it has seen.
-    fn say(&self, word: &str) -> Value {
+    pub(crate) fn say(&self, word: &str) -> Value {
         let mut peer = self.peer.borrow_mut();
         peer.say(word);
         serde_json::from_str(&peer.line()).expect("is JSON")
     }
 
-    fn seen(&self, what: &str) -> usize {
+    pub(crate) fn seen(&self, what: &str) -> usize {
         let count = self.say("seen")[what].as_u64().expect("a number");
         count.try_into().expect("a small one")
     }
@@ -51,7 +51,7 @@ fn asks(site: &Site, server: &Sealward, path: &str, count: usize) -> Held {
     asks_with(site, server, path, count, &["--parallel-max", &count.to_string()])
 }
 
-fn asks_with(site: &Site, server: &Sealward, path: &str, count: usize, more: &[&str]) -> Held {
+pub(crate) fn asks_with(site: &Site, server: &Sealward, path: &str, count: usize, more: &[&str]) -> Held {
     let path = format!("{path}[1-{count}]");
     let line = "%{http_code} %header{retry-after} %header{content-type}\\n";
     let all = [&["--http2", "-Z", "-o", "/dev/null", "-w", line], more].concat();
@@ -59,7 +59,7 @@ fn asks_with(site: &Site, server: &Sealward, path: &str, count: usize, more: &[&
 }
 
 /// What each of a client's requests came to: its status, and what headers say besides.
-fn told(client: Held) -> Vec<String> {
+pub(crate) fn told(client: Held) -> Vec<String> {
     let (exit, said) = client.ended();
     assert_eq!(exit, Some(0), "{said}");
     said.lines().map(|line| line.trim().to_owned()).collect()
@@ -71,7 +71,7 @@ fn lines(answer: &Answer) -> Vec<String> {
     answer.text().lines().map(str::to_owned).collect()
 }
 
-fn cores() -> usize {
+pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 

@@ -75,6 +75,14 @@ impl Disk {
         Ok(Self { root, uploads, next: AtomicU64::new(0), making: Mutex::default(), _lock: lock })
     }
 
+    /// The folder, which another may have, for looking alone.
+    pub(super) fn beside(root: &Path) -> Result<Self, OpenError> {
+        let root = root.canonicalize().map_err(OpenError::io("open the folder", root))?;
+        let uploads = root.join(".sealward").join("uploads");
+        let lock = File::open(&root).map_err(OpenError::io("open the folder", &root))?;
+        Ok(Self { root, uploads, next: AtomicU64::new(0), making: Mutex::default(), _lock: lock })
+    }
+
     /// The folder of `folders` if all of it is there, [`Failure::NotFound`] if
     /// not. A link is not a folder: what it leads to isn't ours.
     pub(super) fn folder(&self, folders: &[String]) -> Result<PathBuf, Failure> {

@@ -76,6 +76,19 @@ impl FsStore {
     pub fn open(root: &Path, metrics: Metrics) -> Result<Self, OpenError> {
         let disk = Disk::open(root)?;
         sweep::sweep(&disk)?;
+        Ok(Self::on(disk, metrics))
+    }
+
+    /// The store in the folder `root`, which another Sealward may have open: to look at what is
+    /// there, and never to write.
+    ///
+    /// # Errors
+    /// [`OpenError::Io`] for anything the system refuses.
+    pub fn beside(root: &Path, metrics: Metrics) -> Result<Self, OpenError> {
+        Ok(Self::on(Disk::beside(root)?, metrics))
+    }
+
+    fn on(disk: Disk, metrics: Metrics) -> Self {
         let rules = PartRules {
             min: 1,
             usual: 1 << 20,
@@ -86,7 +99,7 @@ impl FsStore {
             crc64: false,
         };
         let (locks, lists) = (Arc::new(Locks::new()), Arc::new(Semaphore::new(LISTS)));
-        Ok(Self { disk: Arc::new(disk), locks, lists, metrics, rules })
+        Self { disk: Arc::new(disk), locks, lists, metrics, rules }
     }
 }
 

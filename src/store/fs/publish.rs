@@ -89,7 +89,7 @@ impl Ready {
             self.disk.prune(&self.place);
         }
         done?;
-        Ok(Stored { etag: sidecar::etag(&self.id), replaced: Some(current != Current::Nothing) })
+        Ok(Stored { etag: sidecar::etag(&self.id), replaced: Some(current != Current::Nothing), version: None })
     }
 
     fn rename(&self, current: &Current) -> Result<(), Failure> {

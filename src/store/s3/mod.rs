@@ -213,6 +213,10 @@ impl Store for S3Store {
         self.0.abort_orphans(prefix, older_than).await
     }
 
+    async fn abort_upload(&self, name: &str, upload: &str) -> bool {
+        upload::abort(&self.0, name, upload).await
+    }
+
     async fn prove(&self, prefix: &str, write: bool) -> Vec<Proof> {
         Box::pin(prove::prove(&self.0, prefix, write)).await
     }

@@ -40,7 +40,7 @@ pub(super) struct Standing {
 
 impl Standing {
     pub(super) fn stored(self) -> Stored {
-        Stored { etag: self.etag, replaced: None }
+        Stored { etag: self.etag, replaced: None, version: self.version }
     }
 
     fn answered(&self) -> Answered<'_> {
@@ -57,7 +57,7 @@ impl Inner {
         loop {
             tries.made += 1;
             let trouble = match self.put_once(&target, metadata.clone(), message.bytes.clone(), &checksum).await {
-                Ok(Ok(etag)) => return Ok(Stored { etag, replaced: None }),
+                Ok(Ok(stored)) => return Ok(stored),
                 Ok(Err(failure)) => return Err(failure),
                 Err(trouble) => trouble,
             };
@@ -81,7 +81,7 @@ impl Inner {
         metadata: HashMap<String, String>,
         message: Bytes,
         checksum: &str,
-    ) -> Result<Result<ETag, Failure>, Trouble> {
+    ) -> Result<Result<Stored, Failure>, Trouble> {
         let (if_match, if_none_match) = conditions(&target.condition);
         let length = message.len();
         let call = attributes::asked_for!(self.client.put_object(), self, target, metadata)
@@ -104,7 +104,9 @@ impl Inner {
             return Ok(Err(failure));
         }
         // Stored, it says, and not as what: a look tells.
-        etag.map(Ok).ok_or_else(|| Trouble::unclear("PutObject answered without an entity tag"))
+        let version = answer.version_id().map(str::to_owned);
+        let stored = etag.map(|etag| Stored { etag, replaced: None, version });
+        stored.map(Ok).ok_or_else(|| Trouble::unclear("PutObject answered without an entity tag"))
     }
 
     /// What a failed `PutObject` or `CompleteMultipartUpload` came to: stored after

@@ -75,6 +75,10 @@ pub(super) async fn begin(store: &Arc<Inner>, target: Target) -> Result<Box<dyn 
 
 #[async_trait]
 impl Upload for S3Upload {
+    fn id(&self) -> Option<&str> {
+        Some(&self.id)
+    }
+
     async fn part(&mut self, part: Payload) -> Result<(), Failure> {
         while self.sending.len() >= PARTS {
             self.landed().await?;
@@ -185,7 +189,8 @@ impl S3Upload {
             );
         let answer = self.store.timed("complete", call.send()).await?;
         let etag = answer.e_tag().map(unquoted);
-        etag.map(|etag| Stored { etag, replaced: None })
+        let version = answer.version_id().map(str::to_owned);
+        etag.map(|etag| Stored { etag, replaced: None, version })
             .ok_or_else(|| Trouble::unclear("CompleteMultipartUpload answered without an entity tag"))
     }
 }

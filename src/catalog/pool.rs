@@ -1,0 +1,373 @@
+//! Connections that follow their credentials.
+//!
+//! A new version of the secret is tried on one connection before any other is made with it; then
+//! those made before are let go, each when it is next asked for. A connection that the database
+//! refuses has the secret looked at, by one of all who were refused, and is tried again until the
+//! wait is over: while a password is changed there is a time when the old one no longer opens the
+//! door and the new one isn't told yet. A statement is never tried again.
+
+use std::{
+    fmt,
+    future::Future,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use sqlx::{
+    Any, AnyConnection, AnyPool, Connection as _,
+    any::{AnyConnectOptions, AnyPoolOptions},
+    pool::PoolConnection,
+};
+use tokio::sync::watch;
+
+use super::{access, engine};
+use crate::{
+    config::{Catalog, Engine},
+    metrics::Metrics,
+    secret::jittered,
+    secrets::{Secret, Version},
+};
+
+/// No connection is older.
+const LIFETIME: Duration = Duration::from_secs(30 * 60);
+/// A connection that nobody has asked for so long is let go.
+const IDLE: Duration = Duration::from_secs(5 * 60);
+/// What a login takes at most, usually.
+const LOGIN: Duration = Duration::from_millis(300);
+/// Between two tries of a connection that was refused: at first, and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Between two looks at a database that is away, and at one whose new credentials don't open it.
+const LOOK: Duration = Duration::from_millis(500);
+/// What a database says that refuses a login, whichever it is: SQLSTATE, class 28.
+const REFUSED: [&str; 2] = ["28000", "28P01"];
+
+/// The connections to one database.
+pub(super) struct Pool {
+    made: AnyPool,
+    config: Catalog,
+    engine: Engine,
+    secret: Option<Secret>,
+    /// The version that new connections are made with, by its id.
+    using: tokio::sync::Mutex<String>,
+    /// Connections made before this are let go.
+    epoch: Arc<Mutex<Option<Instant>>>,
+    /// Whether the database answers, as far as is known.
+    up: watch::Sender<bool>,
+    /// Whether its schema is known to be up to date.
+    migrated: AtomicBool,
+    /// Where it is, for the log.
+    place: String,
+    metrics: Metrics,
+}
+
+/// Why nothing can be asked of the database; never holds a password.
+#[derive(Clone, Debug)]
+pub struct Away {
+    words: String,
+    /// Whether the database may be there again later.
+    gone: bool,
+}
+
+impl Pool {
+    /// What will be the connections; none is made yet.
+    pub(super) fn new(config: &Catalog, secret: Option<Secret>, metrics: Metrics) -> Result<Self, Away> {
+        sqlx::any::install_default_drivers();
+        let version = secret.as_ref().map(Secret::current);
+        let (engine, options) = access::options(config, version.as_deref()).map_err(Away::new)?;
+        let place = access::place(&options);
+        let epoch = Arc::<Mutex<Option<Instant>>>::default();
+        Ok(Self {
+            made: pool(config, engine, options, &epoch),
+            config: config.clone(),
+            engine,
+            secret,
+            using: tokio::sync::Mutex::new(version.map(|version| version.id.clone()).unwrap_or_default()),
+            epoch,
+            up: watch::Sender::new(true),
+            migrated: AtomicBool::new(false),
+            place,
+            metrics,
+        })
+    }
+
+    /// Brings the schema up to today.
+    pub(super) async fn migrate(&self) -> Result<(), Away> {
+        let mut connection = self.acquire().await?;
+        let migrator = engine::migrator(self.engine);
+        engine::lock(self.engine, &mut connection, true).await.map_err(|error| away(&error))?;
+        if let Err(first) = migrator.run_direct(None, &mut *connection, false).await {
+            // SQLite has no lock for this: another may have been faster.
+            let again =
+                self.engine == Engine::Sqlite && migrator.run_direct(None, &mut *connection, false).await.is_ok();
+            if !again {
+                return Err(Away::new(format!(
+                    "its schema can't be brought up to date: {}",
+                    crate::fault::chain(&first)
+                )));
+            }
+        }
+        engine::lock(self.engine, &mut connection, false).await.map_err(|error| away(&error))?;
+        self.migrated.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Where the database is.
+    pub(super) fn place(&self) -> &str {
+        &self.place
+    }
+
+    pub(super) fn engine(&self) -> Engine {
+        self.engine
+    }
+
+    /// Whether the database answers, as far as is known.
+    pub(super) fn is_up(&self) -> bool {
+        *self.up.borrow()
+    }
+
+    /// Moves with that.
+    pub(super) fn ups(&self) -> watch::Receiver<bool> {
+        self.up.subscribe()
+    }
+
+    /// What is known to be so.
+    pub(super) fn down(&self) {
+        self.up.send_if_modified(|up| std::mem::replace(up, false));
+    }
+
+    /// A connection that is fit for a statement.
+    pub(super) async fn acquire(&self) -> Result<PoolConnection<Any>, Away> {
+        let until = Instant::now() + self.config.wait;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let error = match self.made.acquire().await {
+                Ok(connection) => {
+                    self.tell();
+                    return Ok(connection);
+                }
+                Err(error) => error,
+            };
+            if !is_refused(&error) || Instant::now() + pause > until {
+                let busy = self.made.size() >= self.config.connections && self.made.num_idle() == 0;
+                if !(busy && matches!(error, sqlx::Error::PoolTimedOut)) {
+                    self.down();
+                }
+                return Err(away(&error));
+            }
+            self.metrics.catalog_logins_refused.inc();
+            self.renew().await;
+            tokio::time::sleep(jittered(pause)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// What `statement` comes to, within the time for that.
+    pub(super) async fn told<T>(&self, statement: impl Future<Output = sqlx::Result<T>>) -> Result<T, Away> {
+        match tokio::time::timeout(self.config.wait, statement).await {
+            Ok(Ok(told)) => Ok(told),
+            Ok(Err(error)) => {
+                let away = away(&error);
+                if away.gone {
+                    self.down();
+                }
+                Err(away)
+            }
+            Err(_) => {
+                self.down();
+                Err(Away::gone("no answer in time"))
+            }
+        }
+    }
+
+    /// Has the secret looked at, since its current version is refused.
+    async fn renew(&self) {
+        let Some(secret) = &self.secret else { return };
+        let seen = self.using.lock().await.clone();
+        // What keeps it from being asked is said by the secret itself.
+        if let Ok(version) = secret.after(&seen).await
+            && version.id != seen
+        {
+            let _ = self.take(&version).await;
+        }
+    }
+
+    /// Makes connections with `version` from now on, if it opens the database.
+    async fn take(&self, version: &Version) -> Result<(), Away> {
+        let mut using = self.using.lock().await;
+        if *using == version.id {
+            return Ok(());
+        }
+        let (engine, options) = access::options(&self.config, Some(version)).map_err(Away::new)?;
+        if engine != self.engine {
+            return Err(Away::new("the secret names another kind of database: restart for that"));
+        }
+        let probe = async { AnyConnection::connect_with(&options).await?.close().await };
+        let probed = tokio::time::timeout(self.config.wait, probe).await;
+        probed.map_err(|_| Away::new("no connection in time"))?.map_err(|error| away(&error))?;
+        self.made.set_connect_options(options);
+        *lock(&self.epoch) = Some(Instant::now());
+        version.id.clone_into(&mut using);
+        tracing::info!(version = version.id, "the catalogue's database is used with new credentials");
+        Ok(())
+    }
+
+    /// Follows the secret, and looks for a database that is away. Never ends by itself.
+    pub(super) async fn watch(&self) {
+        tokio::join!(self.follow(), self.look());
+    }
+
+    async fn follow(&self) {
+        let Some(secret) = &self.secret else { return };
+        let mut changes = secret.changes();
+        let mut said = String::new();
+        loop {
+            let version = Arc::clone(&changes.borrow_and_update());
+            match self.take(&version).await {
+                Ok(()) => {
+                    said.clear();
+                    if changes.changed().await.is_err() {
+                        return;
+                    }
+                }
+                Err(Away { words, .. }) => {
+                    if words != said {
+                        tracing::warn!(
+                            version = version.id,
+                            words,
+                            "the database refuses the secret's new version; the one before is used still"
+                        );
+                    }
+                    said = words;
+                    let _ = tokio::time::timeout(jittered(LOOK), changes.changed()).await;
+                }
+            }
+        }
+    }
+
+    async fn look(&self) {
+        let mut up = self.up.subscribe();
+        loop {
+            if up.wait_for(|up| !up).await.is_err() {
+                return;
+            }
+            tracing::warn!("the catalogue's database is away");
+            self.metrics.catalog_up.set(0);
+            while let Err(error) = self.answers().await {
+                tracing::debug!(%error, "the catalogue's database is away still");
+                tokio::time::sleep(jittered(LOOK)).await;
+            }
+            self.up.send_replace(true);
+            self.metrics.catalog_up.set(1);
+            tracing::info!("the catalogue's database is back");
+        }
+    }
+
+    /// Whether it is there, with the schema that we know.
+    async fn answers(&self) -> Result<(), Away> {
+        if self.migrated.load(Ordering::Acquire) {
+            return self.acquire().await.map(drop);
+        }
+        self.migrate().await
+    }
+
+    /// Keeps the figures true.
+    fn tell(&self) {
+        let (all, idle) = (self.made.size(), u32::try_from(self.made.num_idle()).unwrap_or(u32::MAX));
+        self.metrics.catalog_connections.with_label_values(&["idle"]).set(idle.into());
+        self.metrics.catalog_connections.with_label_values(&["used"]).set(all.saturating_sub(idle).into());
+        self.metrics.catalog_up.set(self.is_up().into());
+    }
+}
+
+fn pool(config: &Catalog, engine: Engine, options: AnyConnectOptions, epoch: &Arc<Mutex<Option<Instant>>>) -> AnyPool {
+    let epoch = Arc::clone(epoch);
+    AnyPoolOptions::new()
+        .max_connections(config.connections)
+        .acquire_timeout(config.wait)
+        .max_lifetime(LIFETIME)
+        .idle_timeout(IDLE)
+        // One that the server has ended meanwhile is found out before a statement goes over it.
+        .test_before_acquire(true)
+        .after_connect(move |connection, _| {
+            Box::pin(async move {
+                if engine == Engine::Sqlite {
+                    // What is acknowledged survives a power cut; readers don't wait for writers.
+                    for pragma in ["PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL"] {
+                        sqlx::query(pragma).execute(&mut *connection).await?;
+                    }
+                }
+                Ok(())
+            })
+        })
+        .before_acquire(move |_, known| {
+            // Also one that was begun just before, and came to be just after.
+            let old = lock(&epoch).is_some_and(|epoch| known.age + LOGIN > epoch.elapsed());
+            Box::pin(async move { Ok(!old) })
+        })
+        .connect_lazy_with(options)
+}
+
+fn lock(epoch: &Mutex<Option<Instant>>) -> MutexGuard<'_, Option<Instant>> {
+    epoch.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn is_refused(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Database(error) = error else { return false };
+    error.code().is_some_and(|code| REFUSED.contains(&&*code))
+}
+
+fn away(error: &sqlx::Error) -> Away {
+    match error {
+        sqlx::Error::PoolTimedOut => Away::gone("no connection in time"),
+        // What the database itself says it has to be there for, but for what it says as it goes.
+        sqlx::Error::Database(said) if !said.code().is_some_and(|code| is_leaving(&code)) => {
+            Away::new(crate::fault::chain(error))
+        }
+        sqlx::Error::RowNotFound => Away::new("a row is missing"),
+        error => Away::gone(crate::fault::chain(error)),
+    }
+}
+
+/// SQLSTATEs of a server that ends the connection, is stopping, starting, or read-only after a
+/// failover: PostgreSQL's class 57, class 08 of both, MySQL's 1927, and 25006 and 1290.
+fn is_leaving(code: &str) -> bool {
+    code.starts_with("57P") || code.starts_with("08") || ["70100", "25006"].contains(&code)
+}
+
+impl Away {
+    pub(super) fn new(words: impl Into<String>) -> Self {
+        Self { words: words.into(), gone: false }
+    }
+
+    fn gone(words: impl Into<String>) -> Self {
+        Self { words: words.into(), gone: true }
+    }
+
+    /// Whether the database may be there again later, and then do what it was asked.
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone
+    }
+
+    /// The same, of `what`.
+    pub(super) fn of(self, what: &str) -> Self {
+        Self { words: format!("{what}: {}", self.words), ..self }
+    }
+}
+
+impl fmt::Display for Away {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words)
+    }
+}
+
+impl std::error::Error for Away {}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("engine", &self.engine).finish_non_exhaustive()
+    }
+}
