@@ -8,7 +8,7 @@ use std::{
 };
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use sqlx::any::AnyConnectOptions;
+use sqlx::{ConnectOptions as _, any::AnyConnectOptions};
 
 use crate::{
     config::{Catalog, Database, DatabaseServer, DatabaseTls, Engine},
@@ -49,8 +49,10 @@ pub(super) fn options(config: &Catalog, version: Option<&Version>) -> Result<(En
         }
     };
     // The parser's own words may quote what it stumbled over.
-    let options = address.parse().map_err(|_| "the address of the database can't be understood".to_owned())?;
-    Ok((engine, options))
+    let options: AnyConnectOptions =
+        address.parse().map_err(|_| "the address of the database can't be understood".to_owned())?;
+    // A statement in the log is for nobody.
+    Ok((engine, options.disable_statement_logging()))
 }
 
 /// Where that leads, without credentials.

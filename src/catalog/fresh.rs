@@ -159,14 +159,23 @@ impl Catalog {
 
 /// Of what is pending: `mine`, which is current now, and all that doesn't follow upon it.
 fn superseded<'a>(pending: &'a [(String, String)], mine: &'a str) -> Vec<&'a str> {
-    let mut following = BTreeSet::from([mine]);
-    if Newest::is_removal(mine) {
-        // What came where nothing was follows upon a removal.
-        following.insert(NOTHING);
+    let before = |of: &str| pending.iter().find(|(message, _)| message == of).map(|(_, before)| before.as_str());
+    let mut ancestors = BTreeSet::new();
+    let mut at = mine;
+    while let Some(before) = before(at)
+        && ancestors.insert(before)
+    {
+        at = before;
     }
+    let mut following = BTreeSet::from([mine]);
     loop {
+        if following.iter().any(|message| Newest::is_removal(message)) {
+            // What came where nothing was may follow upon a removal.
+            following.insert(NOTHING);
+        }
         let more = |(message, before): &&(String, String)| {
-            following.contains(before.as_str()) && !following.contains(message.as_str())
+            let message = message.as_str();
+            following.contains(before.as_str()) && !following.contains(message) && !ancestors.contains(message)
         };
         let Some((message, _)) = pending.iter().find(more) else { break };
         following.insert(message);
@@ -186,5 +195,15 @@ mod tests {
         assert_eq!(superseded(&pending, "c"), ["b", "c", "x", "y"]);
         assert_eq!(superseded(&pending, "e").len(), 6);
         assert_eq!(superseded(&[], "a"), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn what_comes_after_a_removal_follows_upon_it_and_what_was_removed_doesnt() {
+        let removal = Newest::removal(7);
+        let pending = [("a", NOTHING), (removal.as_str(), "a"), ("b", NOTHING), ("c", "b"), ("x", "y")];
+        let pending = pending.map(|(message, before)| (message.to_owned(), before.to_owned()));
+        assert_eq!(superseded(&pending, &removal), ["a", removal.as_str(), "x"]);
+        assert_eq!(superseded(&pending, "a"), ["a", "x"], "that which was removed is told late");
+        assert_eq!(superseded(&pending, "b"), ["a", removal.as_str(), "b", "x"]);
     }
 }

@@ -243,8 +243,9 @@ impl Objects {
             index.pending(class, key.as_str(), &gone.message_id, before.map(String::as_str)).await?;
             let removed = match &there {
                 Some((stat, _)) => self.store.delete(&name, &Condition::Matches(stat.etag.clone())).await,
-                // It was gone without a word.
-                None => Err(Failure::NotFound),
+                // It is gone without a word; unless somebody has put one there meanwhile.
+                None if self.standing(&name).await?.is_none() => Err(Failure::NotFound),
+                None => Err(Failure::Conflict),
             };
             match removed {
                 Ok(()) => return index.settle(gone).await.map(drop),
