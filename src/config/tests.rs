@@ -90,7 +90,8 @@ fn keys_of(table: &DeTable<'_>, path: &str, into: &mut BTreeSet<String>) {
         let path = if path.is_empty() { key.get_ref().to_string() } else { format!("{path}.{}", key.get_ref()) };
         match value.get_ref() {
             // A value that comes out of a secret.
-            DeValue::Table(below) if below.get("secret").is_some_and(|name| name.get_ref().is_str()) => {}
+            DeValue::Table(below)
+                if path != "catalog" && below.get("secret").is_some_and(|name| name.get_ref().is_str()) => {}
             // Names in these are the writer's own.
             DeValue::Table(_)
                 if ["route.headers", "route.query"].contains(&path.as_str())
@@ -192,6 +193,7 @@ fn the_examples_name_every_key_and_their_defaults_are_true() {
         let keys = config.keys.as_mut().unwrap();
         let KeyProvider::Kms { region, endpoint, .. } = &mut keys.provider else { panic!("not KMS") };
         (*region, *endpoint) = (None, None);
+        config.secrets.iter_mut().for_each(|secret| secret.region = None);
         format!("{config:#?}")
     };
     assert_eq!(drop_examples(config), drop_examples(plain));
@@ -391,7 +393,13 @@ fn one_line_changed_is_one_fault() {
         ("keyring =", "provider = \"local\"\nkeyring =", 7, "duplicate key", "written once"),
         ("[keys]", "[keys", 5, "not TOML", "`[section]`"),
         ("[limits]", "[limts]", 20, "unknown key `limts` in the file", "did you mean `limits`?"),
-        ("[limits]", "[catalog]", 20, "unknown key `catalog`", "what fits in the file: `admin`, `class`"),
+        ("[limits]", "[audit]", 20, "unknown key `audit`", "what fits in the file: `admin`, `catalog`, `class`"),
+        ("[limits]", "[catalog]", 20, "[catalog] names no database", "`url = \"sqlite:catalog.db\"`"),
+        ("[limits]", "[catalog]\nurl = \"db\"", 21, "`url` is no address", "`sqlite:PATH`"),
+        ("[limits]", "[catalog]\nsecret = \"db\"", 21, "there is no `[[secret]]` `db`", "add a `[[secret]]`"),
+        ("[limits]", "[catalog]\nurl = \"sqlite:a\"\nspool = \"b\"", 22, "`spool` is for", "write that too"),
+        ("[limits]", "[catalog]\nurl = \"mysql://u:p@h/n\"\ntls = \"no\"", 22, "cannot be `no`", "`plaintext`"),
+        ("directory =", "freshness = \"enforce\"\ndirectory =", 9, "needs a catalogue", "add `[catalog]`"),
         ("directory =", "binding = 1\ndirectory =", 11, "must be a string", "`binding = \"…\"`"),
         ("path = ", "public = \"yes\"\npath = ", 14, "must be `true` or `false`", "without quotes"),
         ("[keys]", "[[keys]]", 5, "`keys` in the file must be a table", "write `[keys]`"),
