@@ -35,6 +35,8 @@ use crate::{
 const LIFETIME: Duration = Duration::from_secs(30 * 60);
 /// A connection that nobody has asked for so long is let go.
 const IDLE: Duration = Duration::from_secs(5 * 60);
+/// Connections to a file, at most.
+const FILE: u32 = 4;
 /// What a login takes at most, usually.
 const LOGIN: Duration = Duration::from_millis(300);
 /// Between two tries of a connection that was refused: at first, and at most.
@@ -152,7 +154,7 @@ impl Pool {
                 Err(error) => error,
             };
             if !is_refused(&error) || Instant::now() + pause > until {
-                let busy = self.made.size() >= self.config.connections && self.made.num_idle() == 0;
+                let busy = self.made.size() >= self.made.options().get_max_connections() && self.made.num_idle() == 0;
                 if !(busy && matches!(error, sqlx::Error::PoolTimedOut)) {
                     self.down();
                 }
@@ -285,8 +287,10 @@ impl Pool {
 
 fn pool(config: &Catalog, engine: Engine, options: AnyConnectOptions, epoch: &Arc<Mutex<Option<Instant>>>) -> AnyPool {
     let epoch = Arc::clone(epoch);
+    // Each is a thread there, and one of them writes.
+    let most = if engine == Engine::Sqlite { config.connections.min(FILE) } else { config.connections };
     AnyPoolOptions::new()
-        .max_connections(config.connections)
+        .max_connections(most)
         .acquire_timeout(config.wait)
         .max_lifetime(LIFETIME)
         .idle_timeout(IDLE)

@@ -186,7 +186,15 @@ impl Objects {
     /// # Errors
     /// 404 when there is none, 412 when the condition doesn't hold, 503 when it couldn't be
     /// written down.
-    pub async fn delete(&self, key: &ObjectKey, condition: &WriteCondition, by: &str) -> Result<(), Fault> {
+    pub async fn delete(self: &Arc<Self>, key: &ObjectKey, condition: &WriteCondition, by: &str) -> Result<(), Fault> {
+        let (objects, key, condition) = (Arc::clone(self), key.clone(), condition.clone());
+        let by = by.chars().take(CALLER).collect();
+        // In a task of its own: what is removed is written down, also where the client has left.
+        let task = tokio::spawn(async move { objects.remove(&key, &condition, by).await });
+        task.await.unwrap_or_else(|error| Err(Fault::internal(format!("a removal's task ended: {error}"))))
+    }
+
+    async fn remove(&self, key: &ObjectKey, condition: &WriteCondition, by: String) -> Result<(), Fault> {
         self.writable(key)?;
         let name = self.name_of(key);
         let Some(index) = self.index(key) else {
@@ -202,7 +210,7 @@ impl Objects {
             message_id: String::new(),
             version_id: None,
             key: String::new(),
-            by: by.chars().take(CALLER).collect(),
+            by,
             state: State::Removed,
             at: SystemTime::now(),
         };
