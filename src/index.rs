@@ -39,7 +39,7 @@ pub struct Record {
     pub version_id: Option<String>,
     /// The key that it is sealed under: a KMS key's ARN, or a name in the keyring.
     pub key: String,
-    /// Who stored or removed it: a caller's name.
+    /// Who stored it: a caller's name; empty where that is known already, and of removals.
     pub by: String,
     /// What has become of it.
     pub state: State,

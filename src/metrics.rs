@@ -201,7 +201,7 @@ families! {
         "Records of objects: written, failed, spooled, or replayed from the spool.", ["outcome"];
     /// `sealward_catalog_spool_records`
     catalog_spool_records: IntGauge = "sealward_catalog_spool_records",
-        "Records that wait in the spool; of an earlier run, files of them.";
+        "Records that wait in the spool.";
     /// `sealward_catalog_spool_bytes`
     catalog_spool_bytes: IntGauge = "sealward_catalog_spool_bytes",
         "Sealed bytes in the spool.";

@@ -25,7 +25,7 @@ const LEASE: Duration = Duration::from_secs(900);
 pub(super) async fn open(config: &Config, held: &Held) -> Result<Option<Arc<Catalog>>, StartError> {
     let Some(catalog) = &config.catalog else { return Ok(None) };
     let sealing = match catalog.away {
-        Away::Spool { .. } => sealing(config, &held.metrics).await?,
+        Away::Spool { .. } => sealing(config, None, &held.metrics).await?,
         Away::Deny => None,
     };
     opened(catalog, held, sealing).await.map(Some)
@@ -55,9 +55,13 @@ async fn opened(config: &config::Catalog, held: &Held, sealing: Option<Sealing>)
 }
 
 /// What seals for the catalogue: the keys of the first class.
-async fn sealing(config: &Config, metrics: &Metrics) -> Result<Option<Sealing>, StartError> {
+async fn sealing(
+    config: &Config,
+    catalog: Option<&Arc<Catalog>>,
+    metrics: &Metrics,
+) -> Result<Option<Sealing>, StartError> {
     let (Some(class), Some(keys)) = (config.classes.first(), &config.keys) else { return Ok(None) };
-    let provider = Sources::new(config, metrics, None).await?.keys(class).await?.provider;
+    let provider = Sources::new(config, metrics, catalog).await?.keys(class).await?.provider;
     let keys = DataKeys::new("catalog", provider, keys.cache, Unwrapped::new(&keys.cache), metrics.clone());
     Ok(Some(Sealing::new(Arc::new(keys))))
 }
@@ -70,7 +74,7 @@ pub async fn catalog_tokens(config: &Config, catalog: &Arc<Catalog>) -> Result<T
     let metrics = Metrics::new().map_err(StartError::of("metrics"))?;
     let missing =
         || StartError::new("identity", "tokens in the catalogue are kept under a class's key: add a [[class]]");
-    let sealing = sealing(config, &metrics).await?.ok_or_else(missing)?;
+    let sealing = sealing(config, Some(catalog), &metrics).await?.ok_or_else(missing)?;
     Tokens::open(Arc::clone(catalog), &sealing).await.map_err(StartError::of("identity"))
 }
 

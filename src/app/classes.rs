@@ -173,15 +173,17 @@ impl<'a> Sources<'a> {
                 let mut keys_now = keys(regions.clone(), read);
                 let what = "have a KMS key that can be used";
                 let standing = keys_now.describe().await;
-                if let (Ok(standing), Some(catalog)) = (&standing, self.catalog)
+                if let Ok(standing) = &standing
                     && !is_key_arn(key)
                     && class.read_keys.is_none()
                     && !standing.arn.is_empty()
                 {
-                    let known = catalog.resolved(&class.name, &standing.arn).await;
-                    let known = known.map_err(|error| {
-                        StartError::new(&part, format!("what {key} has resolved to isn't known: {error}"))
-                    })?;
+                    let known = match self.catalog {
+                        Some(catalog) => catalog.resolved(&class.name, &standing.arn).await.map_err(|error| {
+                            StartError::new(&part, format!("what {key} has resolved to isn't known: {error}"))
+                        })?,
+                        None => vec![standing.arn.clone()],
+                    };
                     keys_now = keys(regions, known);
                 }
                 let keys = keys_now;

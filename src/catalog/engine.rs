@@ -30,15 +30,21 @@ pub(super) fn sql(engine: Engine, text: &str) -> AssertSqlSafe<String> {
 /// What a row of objects becomes that is there already: what is newer holds. `changed` is set
 /// last, since MySQL goes by what it has set before.
 pub(super) fn newest_holds(engine: Engine, columns: &[&str]) -> String {
-    // A removal says nothing of what was there: that stays.
+    // A removal says nothing of what was there, and who seals anew nothing of who stored it.
     let set = |column: &&str| match (engine, *column) {
         (Engine::MySql, "state" | "changed") => {
             format!("{column} = IF(VALUES(changed) > changed, VALUES({column}), {column})")
         }
+        (Engine::MySql, "stored_by") => "stored_by = IF(VALUES(changed) > changed AND VALUES(state) <> 'removed' \
+                                         AND VALUES(stored_by) <> '', VALUES(stored_by), stored_by)"
+            .into(),
         (Engine::MySql, _) => format!(
             "{column} = IF(VALUES(changed) > changed AND VALUES(state) <> 'removed', VALUES({column}), {column})"
         ),
         (_, "state" | "changed") => format!("{column} = excluded.{column}"),
+        (_, "stored_by") => "stored_by = CASE WHEN excluded.state = 'removed' OR excluded.stored_by = '' \
+                             THEN objects.stored_by ELSE excluded.stored_by END"
+            .into(),
         _ => format!("{column} = CASE excluded.state WHEN 'removed' THEN objects.{column} ELSE excluded.{column} END"),
     };
     let set: Vec<_> = columns.iter().map(set).collect();
@@ -48,6 +54,24 @@ pub(super) fn newest_holds(engine: Engine, columns: &[&str]) -> String {
         Engine::Postgres | Engine::Sqlite => {
             format!(" ON CONFLICT (id) DO UPDATE SET {set} WHERE excluded.changed > objects.changed")
         }
+    }
+}
+
+/// `SELECT` of rows with these columns out of `$1`, a JSON array of arrays, where the database has a
+/// way for that which all of its versions know.
+pub(super) fn rows_of_json(engine: Engine, columns: &[&str]) -> Option<String> {
+    let column = |(at, name): (usize, &&str)| match (engine, *name) {
+        (Engine::Sqlite, _) => format!("json_extract(value, '$[{at}]')"),
+        (_, "size" | "changed") => format!("CAST(found ->> {at} AS BIGINT)"),
+        _ => format!("found ->> {at}"),
+    };
+    let columns: Vec<_> = columns.iter().enumerate().map(column).collect();
+    let columns = columns.join(", ");
+    match engine {
+        // `WHERE` keeps `ON CONFLICT` from being read as the condition of a join.
+        Engine::Sqlite => Some(format!("SELECT {columns} FROM json_each($1) WHERE TRUE")),
+        Engine::Postgres => Some(format!("SELECT {columns} FROM json_array_elements(CAST($1 AS JSON)) AS found")),
+        Engine::MySql => None,
     }
 }
 

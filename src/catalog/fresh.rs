@@ -109,7 +109,8 @@ impl Catalog {
                 return transaction.commit().await.map(|()| true);
             }
             let text = "UPDATE objects SET vault = $1, size = $2, etag = $3, message_id = $4, version_id = $5, \
-                        kms_key = $6, stored_by = $7, state = $8, changed = $9 WHERE id = $10";
+                        kms_key = $6, stored_by = CASE WHEN $7 = '' THEN stored_by ELSE $8 END, state = $9, \
+                        changed = $10 WHERE id = $11";
             let told = sqlx::query(engine::sql(engine, text))
                 .bind(record.vault.as_str())
                 .bind(rows::size(record))
@@ -117,6 +118,7 @@ impl Catalog {
                 .bind(record.message_id.as_str())
                 .bind(record.version_id.as_deref())
                 .bind(record.key.as_str())
+                .bind(record.by.as_str())
                 .bind(record.by.as_str())
                 .bind(rows::state(record.state))
                 .bind(rows::microseconds(record.at))

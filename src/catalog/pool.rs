@@ -19,6 +19,7 @@ use std::{
 use sqlx::{
     Any, AnyConnection, AnyPool, Connection as _,
     any::{AnyConnectOptions, AnyPoolOptions},
+    mysql::MySqlDatabaseError,
     pool::PoolConnection,
 };
 use tokio::sync::watch;
@@ -176,6 +177,10 @@ impl Pool {
                 if away.gone {
                     self.down();
                 }
+                if is_read_only(&error) {
+                    // It has become another's replica: its name leads to that other by now.
+                    *lock(&self.epoch) = Some(Instant::now());
+                }
                 Err(away)
             }
             Err(_) => {
@@ -295,7 +300,7 @@ fn pool(config: &Catalog, engine: Engine, options: AnyConnectOptions, epoch: &Ar
         .max_lifetime(LIFETIME)
         .idle_timeout(IDLE)
         // One that the server has ended meanwhile is found out before a statement goes over it.
-        .test_before_acquire(true)
+        .test_before_acquire(engine != Engine::Sqlite)
         .after_connect(move |connection, _| {
             Box::pin(async move {
                 if engine == Engine::Sqlite {
@@ -328,7 +333,7 @@ fn away(error: &sqlx::Error) -> Away {
     match error {
         sqlx::Error::PoolTimedOut => Away::gone("no connection in time"),
         // What the database itself says it has to be there for, but for what it says as it goes.
-        sqlx::Error::Database(said) if !said.code().is_some_and(|code| is_leaving(&code)) => {
+        sqlx::Error::Database(said) if !is_read_only(error) && !said.code().is_some_and(|code| is_leaving(&code)) => {
             Away::new(crate::fault::chain(error))
         }
         sqlx::Error::RowNotFound => Away::new("a row is missing"),
@@ -336,10 +341,18 @@ fn away(error: &sqlx::Error) -> Away {
     }
 }
 
-/// SQLSTATEs of a server that ends the connection, is stopping, starting, or read-only after a
-/// failover: PostgreSQL's class 57, class 08 of both, MySQL's 1927, and 25006 and 1290.
+/// SQLSTATEs of a server that ends the connection, is stopping or starting: PostgreSQL's class 57,
+/// class 08 of both, MySQL's 1927.
 fn is_leaving(code: &str) -> bool {
-    code.starts_with("57P") || code.starts_with("08") || ["70100", "25006"].contains(&code)
+    code.starts_with("57P") || code.starts_with("08") || code == "70100"
+}
+
+/// Whether the server takes no writes, as after a failover: PostgreSQL's 25006, MySQL's 1290 and
+/// 1792.
+fn is_read_only(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Database(said) = error else { return false };
+    let number = said.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number);
+    number.map_or_else(|| said.code().is_some_and(|code| code == "25006"), |number| [1290, 1792].contains(&number))
 }
 
 impl Away {

@@ -7,6 +7,8 @@ use std::{
 };
 
 use aws_lc_rs::digest::{SHA256, digest};
+use serde::Serialize;
+use serde_json::json;
 use sqlx::{AnyConnection, Row as _, any::AnyRow};
 
 use super::{Away, Catalog, engine, pool::Pool};
@@ -39,7 +41,7 @@ pub(super) const CHANGING: [&str; 8] =
 pub struct Wanted {
     /// Sealed under this key.
     pub key: Option<String>,
-    /// Stored or removed by this caller.
+    /// Stored by this caller.
     pub by: Option<String>,
     /// Of this class.
     pub class: Option<String>,
@@ -60,6 +62,12 @@ impl Catalog {
         let mut text = format!("SELECT {} FROM objects WHERE state IN ('stored'", COLUMNS.join(", "));
         text.push_str(if wanted.removed { ", 'removed')" } else { ")" });
         let mut values = Vec::new();
+        let id = wanted.class.as_ref().zip(wanted.name.as_ref()).map(|(class, name)| id(class, name));
+        if let Some(id) = &id {
+            // Found at once, however many there are.
+            values.push(id.as_str());
+            text.push_str(" AND id = $1");
+        }
         let asked =
             [("kms_key", &wanted.key), ("stored_by", &wanted.by), ("class", &wanted.class), ("name", &wanted.name)];
         for (column, value) in asked {
@@ -150,7 +158,7 @@ impl Catalog {
 pub(super) async fn write(pool: &Pool, records: &[&Record]) -> Result<(), Away> {
     let rows = newest(records);
     let mut connection = pool.acquire().await?;
-    if rows.len().is_power_of_two() {
+    if pool.engine() != Engine::MySql || rows.len().is_power_of_two() {
         // One statement is a transaction of its own.
         return pool.told(write_all(pool.engine(), &mut connection, &rows)).await;
     }
@@ -198,30 +206,41 @@ pub(super) fn newest<'a>(records: &[&'a Record]) -> Vec<(String, &'a Record)> {
     rows.into_iter().collect()
 }
 
-/// By statements of a few lengths, so that the database knows each.
+/// As one statement where the database can read rows out of JSON, and knows it after the first
+/// time; else as a few, each of a length that it knows.
 pub(super) async fn write_all(
     engine: Engine,
     connection: &mut AnyConnection,
     rows: &[(String, &Record)],
 ) -> sqlx::Result<()> {
-    let mut rest = rows;
-    while !rest.is_empty() {
-        let (some, others) = rest.split_at(1 << rest.len().ilog2());
-        insert(engine, connection, some).await?;
-        rest = others;
-    }
-    Ok(())
+    let Some(select) = engine::rows_of_json(engine, &COLUMNS) else {
+        let mut rest = rows;
+        while !rest.is_empty() {
+            let (some, others) = rest.split_at(1 << rest.len().ilog2());
+            insert(engine, connection, some).await?;
+            rest = others;
+        }
+        return Ok(());
+    };
+    let values: Vec<_> = rows.iter().map(|(id, record)| json!(row(id, record))).collect();
+    let holds = engine::newest_holds(engine, &CHANGING);
+    let text = format!("INSERT INTO objects ({}) {select}{holds}", COLUMNS.join(", "));
+    let query = sqlx::query(engine::sql(engine, &text)).bind(serde_json::Value::Array(values).to_string());
+    query.execute(connection).await.map(drop)
+}
+
+/// What [`COLUMNS`] have of `record`.
+fn row<'a>(id: &'a str, record: &'a Record) -> impl Serialize + 'a {
+    let Record { class, vault, name, etag, message_id, version_id, key, by, .. } = record;
+    let (size, changed) = (size(record), microseconds(record.at));
+    (id, class, vault, name, size, etag, message_id, version_id, key, by, state(record.state), changed)
 }
 
 async fn insert(engine: Engine, connection: &mut AnyConnection, rows: &[(String, &Record)]) -> sqlx::Result<()> {
-    let mut at = 0;
-    let mut place = |_| {
-        at += 1;
-        format!("${at}")
-    };
-    let values: Vec<_> = rows.iter().map(|_| format!("({})", COLUMNS.map(&mut place).join(", "))).collect();
+    let places = format!("({})", COLUMNS.map(|_| "?").join(", "));
+    let values = vec![places; rows.len()].join(", ");
     let holds = engine::newest_holds(engine, &CHANGING);
-    let text = format!("INSERT INTO objects ({}) VALUES {}{holds}", COLUMNS.join(", "), values.join(", "));
+    let text = format!("INSERT INTO objects ({}) VALUES {values}{holds}", COLUMNS.join(", "));
     let mut query = sqlx::query(engine::sql(engine, &text));
     for (id, record) in rows {
         query = query

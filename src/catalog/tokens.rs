@@ -147,9 +147,16 @@ impl Tokens {
         text.map(|text| record(&text)).transpose()
     }
 
-    /// Has it written down that the token was used, now and then, beside the request.
-    fn use_of(&self, id: &str) {
-        let mut used = self.used();
+    fn uses(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl TokenStore for Tokens {
+    /// Has it written down, now and then, beside the request.
+    fn used(&self, id: &str) {
+        let mut used = self.uses();
         if used.get(id).is_some_and(|last| last.elapsed() < USED) {
             return;
         }
@@ -170,13 +177,6 @@ impl Tokens {
         });
     }
 
-    fn used(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[async_trait]
-impl TokenStore for Tokens {
     async fn find(&self, id: &str) -> Result<Option<TokenRecord>, Fault> {
         let known = self.known.get(id);
         if let Some(known) = known.as_ref().filter(|known| known.since.elapsed() < FRESH) {
@@ -185,9 +185,6 @@ impl TokenStore for Tokens {
         if self.catalog.pool.is_up() {
             match self.ask(id).await {
                 Ok(record) => {
-                    if record.is_some() {
-                        self.use_of(id);
-                    }
                     self.known.insert(id.to_owned(), Known { record: record.clone(), since: Instant::now() });
                     return Ok(record);
                 }

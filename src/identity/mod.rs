@@ -88,6 +88,11 @@ pub trait TokenStore: Send + Sync + 'static {
     /// The record under `id`.
     async fn find(&self, id: &str) -> Result<Option<TokenRecord>, Fault>;
 
+    /// Takes note that the token `id` has let somebody in.
+    fn used(&self, id: &str) {
+        let _ = id;
+    }
+
     /// The key that hashes tokens and signs links.
     fn key(&self) -> &TokenKey;
 }
@@ -140,7 +145,9 @@ pub async fn authenticate(store: &dyn TokenStore, authorization: Option<&[u8]>) 
     if !store.key().matches(&token, &record) {
         return Err(refused("the secret half is wrong"));
     }
-    caller(record).ok_or_else(|| refused("expired"))
+    let caller = caller(record).ok_or_else(|| refused("expired"))?;
+    store.used(token.id());
+    Ok(caller)
 }
 
 /// The caller on whose behalf a link was signed, with leave for that object alone.

@@ -201,7 +201,29 @@ impl Objects {
             let condition = self.resolve(&name, condition).await?;
             return self.store.delete(&name, &condition).await.map_err(fault_of);
         };
-        let gone = Record {
+        let gone = self.removal(key, by);
+        if self.class.fresh {
+            return self.delete_fresh(index, key, condition, gone).await;
+        }
+        let condition = self.resolve(&name, condition).await?;
+        let removed = self.store.delete(&name, &condition).await;
+        let known = match &removed {
+            Ok(()) => true,
+            // It went before, and that couldn't be written down, perhaps.
+            Err(Failure::NotFound) => {
+                !index.known(&self.class.name, &[key.as_str()]).await.unwrap_or_default().is_empty()
+            }
+            Err(_) => false,
+        };
+        if known {
+            index.write(Record { at: SystemTime::now(), ..gone }).await?;
+        }
+        removed.map_err(fault_of)
+    }
+
+    /// The record of a removal.
+    fn removal(&self, key: &ObjectKey, by: String) -> Record {
+        Record {
             class: self.class.name.clone(),
             vault: self.class.vault.clone(),
             name: key.as_str().to_owned(),
@@ -213,13 +235,7 @@ impl Objects {
             by,
             state: State::Removed,
             at: SystemTime::now(),
-        };
-        if self.class.fresh {
-            return self.delete_fresh(index, key, condition, gone).await;
         }
-        let condition = self.resolve(&name, condition).await?;
-        self.store.delete(&name, &condition).await.map_err(fault_of)?;
-        index.write(Record { at: SystemTime::now(), ..gone }).await
     }
 
     /// Removes what stands there and nothing else, also where that isn't the newest: what is gone
@@ -281,9 +297,17 @@ impl Objects {
         let Some(index) = self.judge(key) else { return Ok(()) };
         let newest = index.newest(&self.class.name, key.as_str()).await?;
         let there = self.standing(&self.name_of(key)).await?;
-        if there.is_some_and(|(_, standing)| newest.pending.contains(&standing)) {
-            let (record, _) = self.rebuilt(key).await?;
-            index.settle(record).await?;
+        match there {
+            Some((_, standing)) if newest.pending.contains(&standing) => {
+                let (record, _) = self.rebuilt(key).await?;
+                index.settle(record).await?;
+            }
+            None => {
+                if let Some(mark) = newest.pending.iter().find(|pending| Newest::is_removal(pending)) {
+                    index.settle(Record { message_id: mark.clone(), ..self.removal(key, String::new()) }).await?;
+                }
+            }
+            Some(_) => {}
         }
         match SystemTime::now().checked_sub(PENDING) {
             Some(before) => index.expire(&self.class.name, key.as_str(), before).await,

@@ -334,17 +334,14 @@ fn refused(lab: &Lab) -> (Option<i32>, String) {
     start.arg("serve").arg("--config").arg(lab.file()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(said);
     let mut child = start.spawn().expect("starts");
     let until = Instant::now() + SOON;
-    let mut ended = None;
-    while ended.is_none() && Instant::now() < until {
+    while child.try_wait().expect("is ours").is_none() && Instant::now() < until {
         thread::sleep(Duration::from_millis(20));
-        ended = child.try_wait().expect("is ours");
     }
-    if ended.is_none() {
-        child.kill().expect("kills");
-        child.wait().expect("ends");
-    }
+    // Who has ended can't be killed, and is waited for all the same.
+    let served = child.kill().is_ok() && child.try_wait().expect("is ours").is_none();
+    let ended = child.wait().expect("ends");
     let words = fs::read_to_string(log).expect("is text");
-    let ended = ended.unwrap_or_else(|| panic!("it doesn't refuse to start: {words}"));
+    assert!(!served && ended.code().is_some(), "it doesn't refuse to start: {words}");
     assert!(!words.contains("panicked") && !words.contains(HIDDEN) && !words.contains(AWKWARD), "{words}");
     let at_last: Vec<_> = words.lines().skip_while(|line| !line.starts_with("error")).collect();
     (ended.code(), at_last.join("\n"))

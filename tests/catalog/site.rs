@@ -188,13 +188,8 @@ impl Lab {
         answer.json()
     }
 
-    /// The value of the metric `name`: the sum of all its series that have these labels, and
-    /// 0 where there is none.
-    pub(crate) fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        self.values(name, labels).iter().map(|value| value.parse::<f64>().expect("a number")).sum()
-    }
-
-    /// The same of what is counted in whole numbers.
+    /// What the metric `name` counts: the sum of all its series that have these labels, and 0
+    /// where there is none.
     pub(crate) fn count(&self, name: &str, labels: &[(&str, &str)]) -> usize {
         self.values(name, labels).iter().map(|value| value.parse::<usize>().expect("a whole number")).sum()
     }

@@ -12,7 +12,7 @@ CREATE TABLE objects (
     stored_by VARCHAR(256) NOT NULL,
     state VARCHAR(16) NOT NULL,
     changed BIGINT NOT NULL,
-    INDEX objects_by_name (class, name(191)),
+    INDEX objects_by_class (class, changed),
     INDEX objects_by_key (kms_key(191), changed),
     INDEX objects_by_caller (stored_by, changed)
 ) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;

@@ -13,7 +13,7 @@ CREATE TABLE objects (
     state VARCHAR(16) NOT NULL,
     changed BIGINT NOT NULL
 );
-CREATE INDEX objects_by_name ON objects (class, name);
+CREATE INDEX objects_by_class ON objects (class, changed);
 CREATE INDEX objects_by_key ON objects (kms_key, changed);
 CREATE INDEX objects_by_caller ON objects (stored_by, changed);
 CREATE TABLE pending (
