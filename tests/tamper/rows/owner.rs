@@ -172,8 +172,8 @@ fn messages_under_keys_that_the_class_may_not_open_are_refused() {
 }
 
 /// Nothing in a message says which of two is the newer: who can write to the store
-/// can bring an older version of an object back, and is believed. A catalogue that
-/// knows the newest will refuse it; until there is one, this is what holds.
+/// can bring an older version of an object back, and is believed, unless a catalogue
+/// knows the newest and its class enforces it (`tests/catalog/fresh`).
 #[test]
 fn an_older_version_of_the_same_name_is_believed() {
     let lab = Lab::new();
