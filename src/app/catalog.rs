@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::watch, task::JoinSet};
+use tokio::task::JoinSet;
 
 use super::{Classes, StartError, classes::Sources, secrets::Held};
 use crate::{
@@ -110,7 +110,10 @@ pub(super) fn watch(catalog: &Arc<Catalog>, classes: &Classes, tasks: &mut JoinS
                 if !is_ours(&catalog, &format!("settle {}", class.name)).await {
                     continue;
                 }
-                let names = catalog.unsettled(&class.name, before).await.unwrap_or_default();
+                let names = catalog.unsettled(&class.name, before).await.unwrap_or_else(|error| {
+                    tracing::warn!(class = class.name, %error, "what is pending can't be asked for");
+                    Vec::new()
+                });
                 for name in names {
                     let Ok(key) = ObjectKey::new(&name, &class.prefix) else { continue };
                     if let Err(fault) = objects.settle(&key).await {
@@ -129,17 +132,6 @@ pub(super) async fn is_ours(catalog: &Catalog, name: &str) -> bool {
         Err(error) => {
             tracing::debug!(%error, name, "nobody can be told who does the work");
             false
-        }
-    }
-}
-
-/// Calls `note` with why it is impaired, whenever that changes.
-pub(super) async fn health(mut up: watch::Receiver<bool>, note: impl Fn(Option<String>) + Send) {
-    loop {
-        let is_up = *up.borrow_and_update();
-        note((!is_up).then(|| "the database of the catalog doesn't answer".into()));
-        if up.changed().await.is_err() {
-            return;
         }
     }
 }

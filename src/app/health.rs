@@ -118,12 +118,15 @@ pub(super) fn certificate(health: &Arc<Health>, slot: Arc<CertificateSlot>, task
     });
 }
 
-/// Has `health` follow whether the catalogue's database answers.
-pub(super) fn catalog(health: &Arc<Health>, up: watch::Receiver<bool>, tasks: &mut JoinSet<()>) {
+/// Has `health` follow how the catalogue fares.
+pub(super) fn catalog(health: &Arc<Health>, catalog: Arc<Catalog>, tasks: &mut JoinSet<()>) {
     let health = Arc::clone(health);
-    tasks.spawn(super::catalog::health(up, move |reason| {
-        health.note("", Part::Catalog, reason);
-    }));
+    tasks.spawn(async move {
+        let note = |reason: Option<&str>| {
+            health.note("", Part::Catalog, reason.map(str::to_owned));
+        };
+        catalog.health(note).await;
+    });
 }
 
 /// Starts what keeps `health` true, and what sweeps; the standing of keys is asked for

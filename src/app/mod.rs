@@ -225,7 +225,7 @@ impl App {
         }
         if let Some(catalog) = &catalog {
             catalog::watch(catalog, &classes, &mut background);
-            health::catalog(&health, catalog.ups(), &mut background);
+            health::catalog(&health, Arc::clone(catalog), &mut background);
         }
         health::watch(&health, classes, catalog, key_check, &mut background);
         let mut stopping = stop.clone();

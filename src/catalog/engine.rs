@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use sqlx::{
-    AnyConnection, AssertSqlSafe, Connection as _, SqlSafeStr as _, Transaction,
+    AnyConnection, AssertSqlSafe, Connection as _, Row as _, SqlSafeStr as _, Transaction,
     migrate::{Migration, MigrationType, Migrator},
 };
 
@@ -120,8 +120,12 @@ pub(super) async fn lock(engine: Engine, connection: &mut AnyConnection, held: b
     if engine != Engine::MySql {
         return Ok(());
     }
-    let text = if held { "SELECT GET_LOCK('sealward', 120)" } else { "SELECT RELEASE_LOCK('sealward')" };
-    sqlx::query(text).fetch_one(connection).await.map(drop)
+    let text = if held { "SELECT GET_LOCK('sealward', 100)" } else { "SELECT RELEASE_LOCK('sealward')" };
+    let row = sqlx::query(text).fetch_one(connection).await?;
+    match row.try_get::<Option<i64>, _>(0)? {
+        Some(1) => Ok(()),
+        _ => Err(sqlx::Error::Protocol("the lock on the schema can't be had".into())),
+    }
 }
 
 /// The schema's way from nothing to today: forward alone, each step once. What a newer release

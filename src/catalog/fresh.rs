@@ -25,8 +25,9 @@ impl Catalog {
         let id = rows::id(class, name);
         let asked = sqlx::query(engine::sql(self.pool.engine(), text)).bind(id.as_str()).bind(id.as_str());
         let mut connection = self.pool.acquire().await?;
+        let sound = connection.sound();
         let mut newest = Newest::default();
-        for row in self.pool.told(asked.fetch_all(&mut *connection)).await? {
+        for row in self.pool.told(&sound, asked.fetch_all(&mut *connection)).await? {
             let read = || -> sqlx::Result<(String, String)> { Ok((row.try_get(0)?, row.try_get(1)?)) };
             let (message, state) = read().map_err(|error| Away::new(error.to_string()))?;
             match state.as_str() {
@@ -51,6 +52,7 @@ impl Catalog {
         let id = rows::id(class, name);
         let now = rows::microseconds(SystemTime::now());
         let mut connection = self.pool.acquire().await?;
+        let sound = connection.sound();
         let noting = async {
             let mut transaction = engine::begin(engine, &mut connection).await?;
             // A row that can be locked, also where nothing is known yet.
@@ -70,7 +72,7 @@ impl Catalog {
             pending.execute(&mut *transaction).await?;
             transaction.commit().await
         };
-        self.pool.told(noting).await
+        self.pool.told(&sound, noting).await
     }
 
     /// Whether it was pending.
@@ -79,6 +81,7 @@ impl Catalog {
         let id = rows::id(&record.class, &record.name);
         let mine = record.message_id.as_str();
         let mut connection = self.pool.acquire().await?;
+        let sound = connection.sound();
         let settling = async {
             let mut transaction = engine::begin(engine, &mut connection).await?;
             let text = format!("SELECT message_id FROM objects WHERE id = $1{}", engine::for_update(engine));
@@ -126,7 +129,7 @@ impl Catalog {
             told.execute(&mut *transaction).await?;
             transaction.commit().await.map(|()| true)
         };
-        self.pool.told(settling).await
+        self.pool.told(&sound, settling).await
     }
 
     pub(super) async fn note_expired(&self, class: &str, name: &str, before: SystemTime) -> Result<(), Away> {
@@ -135,14 +138,16 @@ impl Catalog {
             .bind(rows::id(class, name))
             .bind(rows::microseconds(before));
         let mut connection = self.pool.acquire().await?;
-        self.pool.told(gone.execute(&mut *connection)).await.map(drop)
+        let sound = connection.sound();
+        self.pool.told(&sound, gone.execute(&mut *connection)).await.map(drop)
     }
 
     pub(super) async fn note_forgotten(&self, class: &str, name: &str, message: &str) -> Result<(), Away> {
         let text = "DELETE FROM pending WHERE object = $1 AND message_id = $2";
         let gone = sqlx::query(engine::sql(self.pool.engine(), text)).bind(rows::id(class, name)).bind(message);
         let mut connection = self.pool.acquire().await?;
-        self.pool.told(gone.execute(&mut *connection)).await.map(drop)
+        let sound = connection.sound();
+        self.pool.told(&sound, gone.execute(&mut *connection)).await.map(drop)
     }
 
     /// Names of `class` of which something was pending before `before`.
@@ -150,11 +155,13 @@ impl Catalog {
     /// # Errors
     /// [`Away`] when the database can't be asked.
     pub async fn unsettled(&self, class: &str, before: SystemTime) -> Result<Vec<String>, Away> {
-        let text = "SELECT DISTINCT objects.name FROM pending JOIN objects ON objects.id = pending.object \
-                    WHERE objects.class = $1 AND pending.since < $2 LIMIT 1000";
+        let text = "SELECT objects.name FROM pending JOIN objects ON objects.id = pending.object \
+                    WHERE objects.class = $1 AND pending.since < $2 \
+                    GROUP BY objects.name ORDER BY MIN(pending.since) LIMIT 1000";
         let asked = sqlx::query(engine::sql(self.pool.engine(), text)).bind(class).bind(rows::microseconds(before));
         let mut connection = self.pool.acquire().await?;
-        let found = self.pool.told(asked.fetch_all(&mut *connection)).await?;
+        let sound = connection.sound();
+        let found = self.pool.told(&sound, asked.fetch_all(&mut *connection)).await?;
         found.iter().map(|row| row.try_get(0).map_err(|error| Away::new(error.to_string()))).collect()
     }
 }
@@ -182,8 +189,28 @@ fn superseded<'a>(pending: &'a [(String, String)], mine: &'a str) -> Vec<&'a str
         let Some((message, _)) = pending.iter().find(more) else { break };
         following.insert(message);
     }
-    following.remove(mine);
-    pending.iter().map(|(message, _)| message.as_str()).filter(|message| !following.contains(message)).collect()
+    let removed = |of: &str| {
+        let mut from = BTreeSet::from([of]);
+        loop {
+            let next = pending
+                .iter()
+                .find(|(message, before)| from.contains(before.as_str()) && !from.contains(message.as_str()));
+            match next {
+                Some((message, _)) if Newest::is_removal(message) => return true,
+                Some((message, _)) => from.insert(message),
+                None => return false,
+            };
+        }
+    };
+    let over = |(message, before): &&(String, String)| {
+        let message = message.as_str();
+        if message == mine || ancestors.contains(message) {
+            return true;
+        }
+        // What waits for nothing to be there may still find that, until it was there and is gone.
+        !following.contains(message) && (before != NOTHING || removed(message))
+    };
+    pending.iter().filter(over).map(|(message, _)| message.as_str()).collect()
 }
 
 #[cfg(test)]
@@ -207,5 +234,13 @@ mod tests {
         assert_eq!(superseded(&pending, &removal), ["a", removal.as_str(), "x"]);
         assert_eq!(superseded(&pending, "a"), ["a", "x"], "that which was removed is told late");
         assert_eq!(superseded(&pending, "b"), ["a", removal.as_str(), "b", "x"]);
+    }
+
+    #[test]
+    fn what_waits_for_nothing_to_be_there_may_come_after_any_other() {
+        let pending = [("a", NOTHING), ("b", NOTHING), ("c", "a")];
+        let pending = pending.map(|(message, before)| (message.to_owned(), before.to_owned()));
+        assert_eq!(superseded(&pending, "a"), ["a"], "should it be removed");
+        assert_eq!(superseded(&pending, "c"), ["a", "c"]);
     }
 }

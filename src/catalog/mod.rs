@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use crate::{
-    config::{self, Database, Engine},
+    config::{self, Engine},
     fault::Fault,
     index::{Index, Known, Newest, Record},
     metrics::Metrics,
@@ -49,6 +49,8 @@ pub struct Catalog {
     pool: Pool,
     writer: Writer,
     spool: Option<Arc<Spool>>,
+    /// Whether what is spooled can't be replayed although the database is there.
+    stuck: watch::Sender<bool>,
     metrics: Metrics,
     /// By which other replicas know this process.
     me: String,
@@ -93,7 +95,8 @@ impl Catalog {
             Engine::Sqlite => "sqlite",
         };
         tracing::info!(engine, place = pool.place(), "catalogue at hand");
-        Ok(Arc::new(Self { pool, writer: Writer::new(), spool, metrics, me: rows::hex(&me) }))
+        let (writer, stuck) = (Writer::new(), watch::Sender::new(false));
+        Ok(Arc::new(Self { pool, writer, spool, stuck, metrics, me: rows::hex(&me) }))
     }
 
     /// Keeps it going: connections, what is written, what is spooled. Never ends by itself.
@@ -102,14 +105,27 @@ impl Catalog {
         tokio::join!(pool.watch(), self.writer.run(pool, self.spool.as_ref(), &self.metrics), self.replay());
     }
 
-    /// Moves with whether the database answers.
-    pub fn ups(&self) -> watch::Receiver<bool> {
-        self.pool.ups()
+    /// Calls `note` with why it is impaired, whenever that changes. Never ends by itself.
+    pub async fn health(&self, note: impl Fn(Option<&'static str>)) {
+        let (mut up, mut stuck) = (self.pool.ups(), self.stuck.subscribe());
+        loop {
+            note(match (*up.borrow_and_update(), *stuck.borrow_and_update()) {
+                (false, _) => Some("the database of the catalog doesn't answer"),
+                (true, true) => Some("the spool of the catalog can't be replayed; the log says why"),
+                (true, false) => None,
+            });
+            tokio::select! {
+                _ = up.changed() => {}
+                _ = stuck.changed() => {}
+            }
+        }
     }
 
     async fn replay(&self) {
         /// Between two looks at a spool whose database is there.
         const LOOK: Duration = Duration::from_millis(200);
+        /// And at one that can't be replayed.
+        const AGAIN: Duration = Duration::from_secs(5);
         let Some(spool) = &self.spool else { return };
         let mut up = self.pool.ups();
         let mut said = String::new();
@@ -121,6 +137,7 @@ impl Catalog {
                 match spool.replay(&self.pool).await {
                     Ok(()) => {
                         said.clear();
+                        self.stuck.send_replace(false);
                         tracing::info!("what was spooled is in the catalogue");
                     }
                     Err(error) => {
@@ -129,6 +146,8 @@ impl Catalog {
                             tracing::error!(%error, "what is spooled can't be replayed");
                         }
                         said = words;
+                        self.stuck.send_replace(self.pool.is_up());
+                        tokio::time::sleep(AGAIN).await;
                     }
                 }
             }
@@ -152,6 +171,10 @@ impl Catalog {
 impl Index for Catalog {
     fn ready(&self, now: bool) -> Result<(), Fault> {
         match &self.spool {
+            // What waits goes first.
+            Some(spool) if !now && !spool.is_empty() && !spool.has_room() => {
+                Err(Self::away(&Away::new("the spool is full")))
+            }
             _ if self.pool.is_up() => Ok(()),
             Some(spool) if !now && spool.has_room() => Ok(()),
             Some(_) if !now => Err(Self::away(&Away::new("the spool is full"))),
@@ -236,11 +259,6 @@ pub fn is_transient(folder: &std::path::Path) -> Option<&'static str> {
     let kind = rustix::fs::statfs(there).ok()?.f_type;
     let kind = u64::try_from(kind).unwrap_or(0);
     KINDS.iter().find(|(known, _)| *known == kind).map(|(_, words)| *words)
-}
-
-/// Whether the configuration's database is a file of this machine.
-pub fn is_local(config: &config::Catalog) -> bool {
-    matches!(config.database, Database::File(_))
 }
 
 impl fmt::Debug for Catalog {

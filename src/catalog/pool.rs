@@ -9,6 +9,7 @@
 use std::{
     fmt,
     future::Future,
+    ops::{Deref, DerefMut},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -38,6 +39,10 @@ const LIFETIME: Duration = Duration::from_secs(30 * 60);
 const IDLE: Duration = Duration::from_secs(5 * 60);
 /// Connections to a file, at most.
 const FILE: u32 = 4;
+/// How long a connection that has waited is asked whether it is there.
+const PING: Duration = Duration::from_secs(2);
+/// How long a schema may take, and be waited for while another is at it.
+const MIGRATION: Duration = Duration::from_secs(120);
 /// What a login takes at most, usually.
 const LOGIN: Duration = Duration::from_millis(300);
 /// Between two tries of a connection that was refused: at first, and at most.
@@ -75,6 +80,44 @@ pub struct Away {
     gone: bool,
 }
 
+/// A connection for some statements. It goes back to the others only while it is known to be sound.
+pub(super) struct Held {
+    connection: PoolConnection<Any>,
+    sound: Sound,
+}
+
+/// Whether every statement so far has come to an end.
+#[derive(Clone)]
+pub(super) struct Sound(Arc<AtomicBool>);
+
+impl Held {
+    pub(super) fn sound(&self) -> Sound {
+        self.sound.clone()
+    }
+}
+
+impl Deref for Held {
+    type Target = AnyConnection;
+
+    fn deref(&self) -> &AnyConnection {
+        &self.connection
+    }
+}
+
+impl DerefMut for Held {
+    fn deref_mut(&mut self) -> &mut AnyConnection {
+        &mut self.connection
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if !self.sound.0.load(Ordering::Acquire) {
+            self.connection.close_on_drop();
+        }
+    }
+}
+
 impl Pool {
     /// What will be the connections; none is made yet.
     pub(super) fn new(config: &Catalog, secret: Option<Secret>, metrics: Metrics) -> Result<Self, Away> {
@@ -99,7 +142,21 @@ impl Pool {
 
     /// Brings the schema up to today.
     pub(super) async fn migrate(&self) -> Result<(), Away> {
+        tracing::info!(
+            place = self.place,
+            "looking at the catalogue's schema; another may be at it, and is waited for"
+        );
+        match tokio::time::timeout(MIGRATION, self.migrate_now()).await {
+            Ok(migrated) => migrated,
+            Err(_) => Err(Away::gone("its schema can't be brought up to date: another holds the lock for that")),
+        }
+    }
+
+    async fn migrate_now(&self) -> Result<(), Away> {
         let mut connection = self.acquire().await?;
+        // A lock goes with its connection, should this come to no end.
+        let sound = connection.sound();
+        sound.0.store(false, Ordering::Release);
         let migrator = engine::migrator(self.engine);
         engine::lock(self.engine, &mut connection, true).await.map_err(|error| away(&error))?;
         if let Err(first) = migrator.run_direct(None, &mut *connection, false).await {
@@ -114,6 +171,7 @@ impl Pool {
             }
         }
         engine::lock(self.engine, &mut connection, false).await.map_err(|error| away(&error))?;
+        sound.0.store(true, Ordering::Release);
         self.migrated.store(true, Ordering::Release);
         Ok(())
     }
@@ -143,14 +201,14 @@ impl Pool {
     }
 
     /// A connection that is fit for a statement.
-    pub(super) async fn acquire(&self) -> Result<PoolConnection<Any>, Away> {
+    pub(super) async fn acquire(&self) -> Result<Held, Away> {
         let until = Instant::now() + self.config.wait;
         let mut pause = FIRST_PAUSE;
         loop {
             let error = match self.made.acquire().await {
                 Ok(connection) => {
                     self.tell();
-                    return Ok(connection);
+                    return Ok(Held { connection, sound: Sound(Arc::new(AtomicBool::new(true))) });
                 }
                 Err(error) => error,
             };
@@ -159,7 +217,8 @@ impl Pool {
                 if !(busy && matches!(error, sqlx::Error::PoolTimedOut)) {
                     self.down();
                 }
-                return Err(away(&error));
+                // Nothing was asked of it: it may be asked later.
+                return Err(Away::gone(away(&error).words));
             }
             self.metrics.catalog_logins_refused.inc();
             self.renew().await;
@@ -168,13 +227,24 @@ impl Pool {
         }
     }
 
-    /// What `statement` comes to, within the time for that.
-    pub(super) async fn told<T>(&self, statement: impl Future<Output = sqlx::Result<T>>) -> Result<T, Away> {
+    /// What `statement` comes to on a connection, which is `sound` if it comes to anything, within
+    /// the time for that.
+    pub(super) async fn told<T>(
+        &self,
+        sound: &Sound,
+        statement: impl Future<Output = sqlx::Result<T>>,
+    ) -> Result<T, Away> {
+        // Also where nobody waits for it any more.
+        sound.0.store(false, Ordering::Release);
         match tokio::time::timeout(self.config.wait, statement).await {
-            Ok(Ok(told)) => Ok(told),
+            Ok(Ok(told)) => {
+                sound.0.store(true, Ordering::Release);
+                Ok(told)
+            }
             Ok(Err(error)) => {
                 let away = away(&error);
-                if away.gone {
+                sound.0.store(matches!(error, sqlx::Error::Database(_)), Ordering::Release);
+                if away.gone && !is_busy(&error) {
                     self.down();
                 }
                 if is_read_only(&error) {
@@ -184,6 +254,8 @@ impl Pool {
                 Err(away)
             }
             Err(_) => {
+                // Others to the same place may be as dead, and quiet.
+                *lock(&self.epoch) = Some(Instant::now());
                 self.down();
                 Err(Away::gone("no answer in time"))
             }
@@ -275,10 +347,14 @@ impl Pool {
 
     /// Whether it is there, with the schema that we know.
     async fn answers(&self) -> Result<(), Away> {
-        if self.migrated.load(Ordering::Acquire) {
-            return self.acquire().await.map(drop);
+        if !self.migrated.load(Ordering::Acquire) {
+            return self.migrate().await;
         }
-        self.migrate().await
+        let mut connection = self.acquire().await?;
+        let sound = connection.sound();
+        // Changes nothing, and is refused where nothing may be changed.
+        let probe = sqlx::query("UPDATE leases SET until = until WHERE name = ''").execute(&mut *connection);
+        self.told(&sound, probe).await.map(drop)
     }
 
     /// Keeps the figures true.
@@ -299,8 +375,8 @@ fn pool(config: &Catalog, engine: Engine, options: AnyConnectOptions, epoch: &Ar
         .acquire_timeout(config.wait)
         .max_lifetime(LIFETIME)
         .idle_timeout(IDLE)
-        // One that the server has ended meanwhile is found out before a statement goes over it.
-        .test_before_acquire(engine != Engine::Sqlite)
+        // One that the server has ended meanwhile is found out below.
+        .test_before_acquire(false)
         .after_connect(move |connection, _| {
             Box::pin(async move {
                 if engine == Engine::Sqlite {
@@ -312,10 +388,16 @@ fn pool(config: &Catalog, engine: Engine, options: AnyConnectOptions, epoch: &Ar
                 Ok(())
             })
         })
-        .before_acquire(move |_, known| {
+        .before_acquire(move |connection, known| {
             // Also one that was begun just before, and came to be just after.
             let old = lock(&epoch).is_some_and(|epoch| known.age + LOGIN > epoch.elapsed());
-            Box::pin(async move { Ok(!old) })
+            Box::pin(async move {
+                if old || engine == Engine::Sqlite {
+                    return Ok(!old);
+                }
+                // Before a statement goes over it.
+                Ok(matches!(tokio::time::timeout(PING, connection.ping()).await, Ok(Ok(()))))
+            })
         })
         .connect_lazy_with(options)
 }
@@ -333,12 +415,22 @@ fn away(error: &sqlx::Error) -> Away {
     match error {
         sqlx::Error::PoolTimedOut => Away::gone("no connection in time"),
         // What the database itself says it has to be there for, but for what it says as it goes.
-        sqlx::Error::Database(said) if !is_read_only(error) && !said.code().is_some_and(|code| is_leaving(&code)) => {
-            Away::new(crate::fault::chain(error))
+        sqlx::Error::Database(said)
+            if !is_read_only(error) && !is_busy(error) && !said.code().is_some_and(|code| is_leaving(&code)) =>
+        {
+            Away::new(said.to_string())
         }
         sqlx::Error::RowNotFound => Away::new("a row is missing"),
+        sqlx::Error::Database(said) => Away::gone(said.to_string()),
         error => Away::gone(crate::fault::chain(error)),
     }
+}
+
+/// Whether it is there, and has no room or no time just now: PostgreSQL's class 53, deadlocks and
+/// what can't be put in an order, `SQLITE_BUSY` and `SQLITE_FULL`.
+fn is_busy(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Database(said) = error else { return false };
+    said.code().is_some_and(|code| code.starts_with("53") || ["40001", "40P01", "5", "13"].contains(&&*code))
 }
 
 /// SQLSTATEs of a server that ends the connection, is stopping or starting: PostgreSQL's class 57,
@@ -360,7 +452,7 @@ impl Away {
         Self { words: words.into(), gone: false }
     }
 
-    fn gone(words: impl Into<String>) -> Self {
+    pub(super) fn gone(words: impl Into<String>) -> Self {
         Self { words: words.into(), gone: true }
     }
 

@@ -82,7 +82,8 @@ impl Catalog {
             query = query.bind(value);
         }
         let mut connection = self.pool.acquire().await?;
-        let rows = self.pool.told(query.fetch_all(&mut *connection)).await?;
+        let sound = connection.sound();
+        let rows = self.pool.told(&sound, query.fetch_all(&mut *connection)).await?;
         let mut found = Vec::with_capacity(rows.len());
         for row in &rows {
             let record = read(row).map_err(|error| Away::new(error.to_string()))?;
@@ -115,7 +116,8 @@ impl Catalog {
                 query = query.bind(id(class, name));
             }
             let mut connection = self.pool.acquire().await?;
-            for row in self.pool.told(query.fetch_all(&mut *connection)).await? {
+            let sound = connection.sound();
+            for row in self.pool.told(&sound, query.fetch_all(&mut *connection)).await? {
                 let read = || -> sqlx::Result<Known> {
                     let size: i64 = row.try_get(2)?;
                     Ok(Known { name: row.try_get(0)?, etag: row.try_get(1)?, size: u64::try_from(size).unwrap_or(0) })
@@ -126,31 +128,51 @@ impl Catalog {
         Ok(known)
     }
 
-    /// Takes note that all rows of `class` but those of `names`, and those changed after `since`, are
-    /// of what is gone. How many.
+    /// What is known as stored in `class`, and isn't among `names`, nor changed after `since`.
     ///
     /// # Errors
     /// [`Away`] when the database can't be asked.
-    pub async fn remove_others(&self, class: &str, names: &BTreeSet<String>, since: SystemTime) -> Result<u64, Away> {
-        let text = "SELECT name FROM objects WHERE class = $1 AND state = 'stored' AND changed < $2";
-        let mut connection = self.pool.acquire().await?;
-        let asked = sqlx::query(engine::sql(self.pool.engine(), text)).bind(class).bind(microseconds(since));
-        let asked = asked.fetch_all(&mut *connection);
-        let mut removed = 0;
-        for row in self.pool.told(asked).await? {
-            let name: String = row.try_get(0).map_err(|error| Away::new(error.to_string()))?;
-            if names.contains(&name) {
-                continue;
+    pub async fn others(&self, class: &str, names: &BTreeSet<String>, since: SystemTime) -> Result<Vec<String>, Away> {
+        /// So many are asked for at once.
+        const PAGE: usize = 10_000;
+        let text = format!(
+            "SELECT id, name FROM objects WHERE class = $1 AND state = 'stored' AND changed < $2 AND id > $3 \
+             ORDER BY id LIMIT {PAGE}"
+        );
+        let (mut others, mut after) = (Vec::new(), String::new());
+        loop {
+            let asked = sqlx::query(engine::sql(self.pool.engine(), &text));
+            let asked = asked.bind(class).bind(microseconds(since)).bind(after.as_str());
+            let mut connection = self.pool.acquire().await?;
+            let sound = connection.sound();
+            let rows = self.pool.told(&sound, asked.fetch_all(&mut *connection)).await?;
+            for row in &rows {
+                let read = || -> sqlx::Result<(String, String)> { Ok((row.try_get(0)?, row.try_get(1)?)) };
+                let (id, name) = read().map_err(|error| Away::new(error.to_string()))?;
+                after = id;
+                if !names.contains(&name) {
+                    others.push(name);
+                }
             }
-            let text = "UPDATE objects SET state = 'removed', changed = $1 WHERE id = $2 AND changed < $3";
-            let gone = sqlx::query(engine::sql(self.pool.engine(), text))
-                .bind(microseconds(SystemTime::now()))
-                .bind(id(class, &name))
-                .bind(microseconds(since));
-            self.pool.told(gone.execute(&mut *connection)).await?;
-            removed += 1;
+            if rows.len() < PAGE {
+                return Ok(others);
+            }
         }
-        Ok(removed)
+    }
+
+    /// Takes note that `name` of `class` is gone, unless it changed after `since`.
+    ///
+    /// # Errors
+    /// [`Away`] when the database can't be asked.
+    pub async fn is_gone(&self, class: &str, name: &str, since: SystemTime) -> Result<(), Away> {
+        let text = "UPDATE objects SET state = 'removed', changed = $1 WHERE id = $2 AND changed < $3";
+        let gone = sqlx::query(engine::sql(self.pool.engine(), text))
+            .bind(microseconds(SystemTime::now()))
+            .bind(id(class, name))
+            .bind(microseconds(since));
+        let mut connection = self.pool.acquire().await?;
+        let sound = connection.sound();
+        self.pool.told(&sound, gone.execute(&mut *connection)).await.map(drop)
     }
 }
 
@@ -158,22 +180,24 @@ impl Catalog {
 pub(super) async fn write(pool: &Pool, records: &[&Record]) -> Result<(), Away> {
     let rows = newest(records);
     let mut connection = pool.acquire().await?;
+    let sound = connection.sound();
     if pool.engine() != Engine::MySql || rows.len().is_power_of_two() {
         // One statement is a transaction of its own.
-        return pool.told(write_all(pool.engine(), &mut connection, &rows)).await;
+        return pool.told(&sound, write_all(pool.engine(), &mut connection, &rows)).await;
     }
     let writing = async {
         let mut transaction = engine::begin(pool.engine(), &mut connection).await?;
         write_all(pool.engine(), &mut transaction, &rows).await?;
         transaction.commit().await
     };
-    pool.told(writing).await
+    pool.told(&sound, writing).await
 }
 
 /// `record`, in place of what was written of the object before `before`.
 pub(super) async fn rewrite(pool: &Pool, record: &Record, before: SystemTime) -> Result<(), Away> {
     let (engine, id) = (pool.engine(), id(&record.class, &record.name));
     let mut connection = pool.acquire().await?;
+    let sound = connection.sound();
     let writing = async {
         let mut transaction = engine::begin(engine, &mut connection).await?;
         let good = "SELECT id FROM objects WHERE id = $1 \
@@ -186,12 +210,14 @@ pub(super) async fn rewrite(pool: &Pool, record: &Record, before: SystemTime) ->
             // Who stored it is known there, and nowhere else.
             return Ok(());
         }
-        let gone = sqlx::query(engine::sql(engine, "DELETE FROM objects WHERE id = $1")).bind(id.as_str());
+        let gone = sqlx::query(engine::sql(engine, "DELETE FROM objects WHERE id = $1 AND changed < $2"))
+            .bind(id.as_str())
+            .bind(microseconds(before));
         gone.execute(&mut *transaction).await?;
         write_all(engine, &mut transaction, &[(id.clone(), record)]).await?;
         transaction.commit().await
     };
-    pool.told(writing).await
+    pool.told(&sound, writing).await
 }
 
 /// A row is written once, and in one order everywhere: the newest of several, and no deadlock.

@@ -27,7 +27,7 @@ impl Sealing {
     /// `plaintext` as a message, which is opened for the same `purpose` alone.
     pub(super) async fn seal(&self, purpose: &str, plaintext: &[u8]) -> Result<Vec<u8>, Away> {
         let context = context(purpose)?;
-        let lease = self.0.issue(&context, true).await.map_err(|error| Away::new(format!("no data key: {error}")))?;
+        let lease = self.0.issue(&context, true).await.map_err(|error| Away::gone(format!("no data key: {error}")))?;
         let id = MessageId::unbound().map_err(|error| Away::new(error.to_string()))?;
         let draft = Draft { id, context, data_keys: lease.encrypted().to_vec(), frame_length: FRAME };
         let sealed = || {
@@ -43,6 +43,12 @@ impl Sealing {
         sealed().map_err(|error: crate::message::SealError| Away::new(error.to_string()))
     }
 
+    /// Whether `sealed` is under the key that seals now.
+    pub(super) fn is_current(&self, sealed: &[u8]) -> bool {
+        let header = Header::parse(sealed, &Caps::default()).ok().flatten();
+        header.is_some_and(|header| self.0.is_current(header.data_keys()))
+    }
+
     /// What was sealed for `purpose`.
     pub(super) async fn open(&self, purpose: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Away> {
         let damage = |damage: crate::message::Damage| Away::new(format!("isn't what was sealed: {damage}"));
@@ -54,7 +60,7 @@ impl Sealing {
         }
         let opened = self.0.open(header.data_keys(), header.context()).await.map_err(|failure| match failure {
             OpenFailure::Damage(found) => damage(found),
-            OpenFailure::Away(failure) => Away::new(format!("its data key can't be unwrapped: {failure}")),
+            OpenFailure::Away(failure) => Away::gone(format!("its data key can't be unwrapped: {failure}")),
         })?;
         let start = header.len();
         let mut stream = StreamOpener::new(Opener::new(header, &opened.key).map_err(damage)?);

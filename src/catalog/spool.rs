@@ -28,6 +28,8 @@ const NAME: &str = "spool.id";
 const LOCK: &str = "lock";
 const ENDING: &str = ".sealed";
 const PARTIAL: &str = ".partial";
+/// What is put aside.
+const SPOILT: &str = ".spoilt";
 /// What one record comes to, sealed; bytes.
 const USUAL: u64 = 4096;
 /// With so few files left those who would add to them wait until there are none.
@@ -90,16 +92,6 @@ impl Spool {
         let path = folder.join(LOCK);
         let lock = private().create(true).truncate(false).open(&path).map_err(at(&path))?;
         lock.try_lock().map_err(|_| Away::new(format!("spool: {}: another process has it", folder.display())))?;
-        let path = folder.join(NAME);
-        let name = match fs::read_to_string(&path) {
-            Ok(name) => name,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let name = rows::hex(&random_array::<16>().map_err(|error| Away::new(error.to_string()))?);
-                write(folder, NAME, name.as_bytes()).map_err(at(&path))?;
-                name
-            }
-            Err(error) => return Err(at(&path)(error)),
-        };
         let mut files = Files { next: 1, ..Files::default() };
         for entry in fs::read_dir(folder).map_err(at(folder))? {
             let entry = entry.map_err(at(folder))?;
@@ -115,6 +107,17 @@ impl Spool {
                 files.next = files.next.max(number + 1);
             }
         }
+        let path = folder.join(NAME);
+        let name = match fs::read_to_string(&path) {
+            Ok(name) if !files.there.is_empty() => name,
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&path)(error)),
+            // Numbers begin anew where nothing waits, and so they must be another spool's.
+            _ => {
+                let name = rows::hex(&random_array::<16>().map_err(|error| Away::new(error.to_string()))?);
+                write(folder, NAME, name.as_bytes()).map_err(at(&path))?;
+                name
+            }
+        };
         let records = files.there.values().map(|found| found.records).sum();
         if records > 0 {
             tracing::warn!(records, "records of an earlier run wait in the spool");
@@ -190,12 +193,27 @@ impl Spool {
             let path = self.folder.join(name_of(number, records));
             let at = |words: &dyn std::fmt::Display| Away::new(format!("spool: {}: {words}", path.display()));
             let sealed = tokio::fs::read(&path).await.map_err(|error| at(&error))?;
-            let text = self.sealing.open(PURPOSE, &sealed).await.map_err(|error| at(&error))?;
-            let found: Vec<Record> = serde_json::from_slice(&text).map_err(|_| at(&"isn't what this release wrote"))?;
-            if self.write(pool, number, &found).await? {
-                self.metrics.catalog_records.with_label_values(&["replayed"]).inc_by(found.len() as u64);
+            let found = match self.sealing.open(PURPOSE, &sealed).await {
+                Ok(text) => serde_json::from_slice::<Vec<Record>>(&text).map_err(|error| error.to_string()),
+                Err(away) if away.is_gone() => return Err(at(&away)),
+                Err(damaged) => Err(damaged.to_string()),
+            };
+            match found {
+                Ok(found) => {
+                    if self.write(pool, number, &found).await? {
+                        self.metrics.catalog_records.with_label_values(&["replayed"]).inc_by(found.len() as u64);
+                    }
+                    tokio::fs::remove_file(&path).await.map_err(|error| at(&error))?;
+                }
+                Err(words) => {
+                    // It must not keep all that came after it.
+                    let aside = self.folder.join(format!("{}{SPOILT}", name_of(number, records)));
+                    tokio::fs::rename(&path, &aside).await.map_err(|error| at(&error))?;
+                    self.metrics.catalog_records.with_label_values(&["spoilt"]).inc_by(records as u64);
+                    let file = aside.display();
+                    tracing::error!(%file, words, records, "a file of the spool can't be read: `sealward catalog rebuild` finds what it told");
+                }
             }
-            tokio::fs::remove_file(&path).await.map_err(|error| at(&error))?;
             let mut files = self.files();
             files.there.remove(&number);
             files.bytes = files.bytes.saturating_sub(bytes);
@@ -211,6 +229,7 @@ impl Spool {
         let engine = pool.engine();
         let number = i64::try_from(number).unwrap_or(i64::MAX);
         let mut connection = pool.acquire().await?;
+        let sound = connection.sound();
         let records: Vec<_> = records.iter().collect();
         let rows = rows::newest(&records);
         let writing = async {
@@ -234,7 +253,7 @@ impl Spool {
             transaction.commit().await?;
             Ok(true)
         };
-        pool.told(writing).await
+        pool.told(&sound, writing).await
     }
 
     fn files(&self) -> MutexGuard<'_, Files> {

@@ -13,6 +13,7 @@ use std::{
 use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sqlx::Row as _;
+use tokio::sync::Semaphore;
 
 use super::{Away, Catalog, engine, rows, sealing::Sealing};
 use crate::{
@@ -29,6 +30,9 @@ const GRACE: Duration = Duration::from_secs(300);
 const USED: Duration = Duration::from_secs(60);
 /// How many tokens are known at once; and as many ids that are none.
 const MOST: u64 = 10_000;
+/// How many are asked for at once, and how long others wait for that.
+const ASKING: usize = 2;
+const ASKED: Duration = Duration::from_secs(5);
 const KEY: &str = "token-key";
 
 /// The tokens of one catalogue.
@@ -37,6 +41,8 @@ pub struct Tokens {
     key: TokenKey,
     known: moka::sync::Cache<String, Known>,
     used: Mutex<HashMap<String, Instant>>,
+    /// Questions at once: whoever makes up ids takes no connection from uploads.
+    asking: Semaphore,
 }
 
 #[derive(Clone)]
@@ -70,13 +76,19 @@ impl Tokens {
                 catalog.sealed(KEY).await?.ok_or_else(|| Away::new("the tokens' key is lost again"))?
             }
         };
-        let key = sealing.open(KEY, &key).await.map_err(|error| Away::new(format!("the tokens' key {error}")))?;
+        let sealed = key;
+        let key = sealing.open(KEY, &sealed).await.map_err(|error| Away::new(format!("the tokens' key {error}")))?;
+        if !sealing.is_current(&sealed) {
+            // The key that it is under may be taken away one day.
+            catalog.seal_anew(KEY, &sealing.seal(KEY, &key).await?).await?;
+        }
         let key = Key256::from_slice(&key).ok_or_else(|| Away::new("the tokens' key isn't 32 bytes"))?;
         Ok(Self {
             catalog,
             key: TokenKey::new(&key),
             known: moka::sync::Cache::builder().max_capacity(MOST).time_to_live(GRACE).build(),
             used: Mutex::default(),
+            asking: Semaphore::new(ASKING),
         })
     }
 
@@ -92,7 +104,8 @@ impl Tokens {
         let sql = format!("{insert} tokens (id, name_id, record) VALUES ($1, $2, $3){nothing}");
         let made = sqlx::query(engine::sql(engine, &sql)).bind(record.id).bind(name_id(name)).bind(text);
         let mut connection = self.catalog.pool.acquire().await?;
-        match self.catalog.pool.told(made.execute(&mut *connection)).await?.rows_affected() {
+        let sound = connection.sound();
+        match self.catalog.pool.told(&sound, made.execute(&mut *connection)).await?.rows_affected() {
             0 => Err(Away::new(format!("there is a token `{name}` already: revoke it, or choose another name"))),
             _ => Ok(token),
         }
@@ -105,7 +118,8 @@ impl Tokens {
     pub async fn list(&self) -> Result<Vec<Listed>, Away> {
         let asked = sqlx::query("SELECT record, used FROM tokens ORDER BY id");
         let mut connection = self.catalog.pool.acquire().await?;
-        let found = self.catalog.pool.told(asked.fetch_all(&mut *connection)).await?;
+        let sound = connection.sound();
+        let found = self.catalog.pool.told(&sound, asked.fetch_all(&mut *connection)).await?;
         let read = |row: &sqlx::any::AnyRow| -> Result<Listed, Away> {
             let wrong = |error: sqlx::Error| Away::new(error.to_string());
             let used: Option<i64> = row.try_get(1).map_err(wrong)?;
@@ -128,8 +142,9 @@ impl Tokens {
         let engine = self.catalog.pool.engine();
         let gone = sqlx::query(engine::sql(engine, "DELETE FROM tokens WHERE name_id = $1 OR id = $2"));
         let mut connection = self.catalog.pool.acquire().await?;
+        let sound = connection.sound();
         let gone = gone.bind(name_id(name)).bind(name).execute(&mut *connection);
-        match self.catalog.pool.told(gone).await?.rows_affected() {
+        match self.catalog.pool.told(&sound, gone).await?.rows_affected() {
             0 => Err(Away::new(format!("there is no token `{name}`"))),
             _ => Ok(()),
         }
@@ -139,7 +154,8 @@ impl Tokens {
         let engine = self.catalog.pool.engine();
         let asked = sqlx::query(engine::sql(engine, "SELECT record FROM tokens WHERE id = $1")).bind(id);
         let mut connection = self.catalog.pool.acquire().await?;
-        let found = self.catalog.pool.told(asked.fetch_optional(&mut *connection)).await?;
+        let sound = connection.sound();
+        let found = self.catalog.pool.told(&sound, asked.fetch_optional(&mut *connection)).await?;
         let text: Option<String> = match found {
             Some(row) => Some(row.try_get(0).map_err(|error| Away::new(error.to_string()))?),
             None => None,
@@ -168,8 +184,9 @@ impl TokenStore for Tokens {
             let sql = engine::sql(catalog.pool.engine(), "UPDATE tokens SET used = $1 WHERE id = $2");
             let told = async {
                 let mut connection = catalog.pool.acquire().await?;
+                let sound = connection.sound();
                 let noted = sqlx::query(sql).bind(rows::microseconds(SystemTime::now())).bind(id);
-                catalog.pool.told(noted.execute(&mut *connection)).await
+                catalog.pool.told(&sound, noted.execute(&mut *connection)).await
             };
             if let Err(error) = told.await {
                 tracing::debug!(%error, "a token's last use can't be written down");
@@ -178,11 +195,20 @@ impl TokenStore for Tokens {
     }
 
     async fn find(&self, id: &str) -> Result<Option<TokenRecord>, Fault> {
-        let known = self.known.get(id);
-        if let Some(known) = known.as_ref().filter(|known| known.since.elapsed() < FRESH) {
+        let fresh = |known: &&Known| known.since.elapsed() < FRESH;
+        let mut known = self.known.get(id);
+        if let Some(known) = known.as_ref().filter(fresh) {
             return Ok(known.record.clone());
         }
-        if self.catalog.pool.is_up() {
+        let turn = tokio::time::timeout(ASKED, self.asking.acquire()).await;
+        if let Some(found) = self.known.get(id) {
+            // Another has asked meanwhile.
+            if fresh(&&found) {
+                return Ok(found.record);
+            }
+            known = Some(found);
+        }
+        if turn.is_ok() && self.catalog.pool.is_up() {
             match self.ask(id).await {
                 Ok(record) => {
                     self.known.insert(id.to_owned(), Known { record: record.clone(), since: Instant::now() });
@@ -216,10 +242,19 @@ impl Catalog {
     async fn sealed(&self, name: &str) -> Result<Option<Vec<u8>>, Away> {
         let asked = sqlx::query(engine::sql(self.pool.engine(), "SELECT message FROM sealed WHERE name = $1"));
         let mut connection = self.pool.acquire().await?;
-        let found = self.pool.told(asked.bind(name).fetch_optional(&mut *connection)).await?;
+        let sound = connection.sound();
+        let found = self.pool.told(&sound, asked.bind(name).fetch_optional(&mut *connection)).await?;
         let Some(row) = found else { return Ok(None) };
         let text: String = row.try_get(0).map_err(|error| Away::new(error.to_string()))?;
         STANDARD.decode(text).map(Some).map_err(|_| Away::new(format!("`{name}` in the catalogue isn't base64")))
+    }
+
+    async fn seal_anew(&self, name: &str, sealed: &[u8]) -> Result<(), Away> {
+        let text = "UPDATE sealed SET message = $1 WHERE name = $2";
+        let kept = sqlx::query(engine::sql(self.pool.engine(), text)).bind(STANDARD.encode(sealed)).bind(name);
+        let mut connection = self.pool.acquire().await?;
+        let sound = connection.sound();
+        self.pool.told(&sound, kept.execute(&mut *connection)).await.map(drop)
     }
 
     async fn keep_sealed(&self, name: &str, sealed: &[u8]) -> Result<(), Away> {
@@ -227,7 +262,8 @@ impl Catalog {
         let text = format!("{insert} sealed (name, message) VALUES ($1, $2){nothing}");
         let kept = sqlx::query(engine::sql(self.pool.engine(), &text)).bind(name).bind(STANDARD.encode(sealed));
         let mut connection = self.pool.acquire().await?;
-        self.pool.told(kept.execute(&mut *connection)).await.map(drop)
+        let sound = connection.sound();
+        self.pool.told(&sound, kept.execute(&mut *connection)).await.map(drop)
     }
 }
 

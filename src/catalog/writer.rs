@@ -57,14 +57,16 @@ impl Writer {
                 }
                 let records: Vec<_> = batch.iter().map(|one| &one.record).collect();
                 let written = write(pool, spool, &records).await;
-                let outcome = match &written {
-                    Ok(outcome) => outcome,
-                    Err(error) => {
-                        tracing::error!(records = records.len(), %error, "records can't be written down");
-                        "failed"
+                if written.as_ref().is_err_and(|away| !away.is_gone()) && batch.len() > 1 {
+                    // One of them is no good, perhaps: the others must not suffer for it.
+                    for one in batch {
+                        let written = write(pool, spool, &[&one.record]).await;
+                        count(metrics, &written, 1);
+                        let _ = one.done.send(written.map(drop));
                     }
-                };
-                metrics.catalog_records.with_label_values(&[outcome]).inc_by(records.len() as u64);
+                    continue;
+                }
+                count(metrics, &written, records.len());
                 for one in batch {
                     // Who has left meanwhile doesn't ask any more.
                     let _ = one.done.send(written.clone().map(drop));
@@ -73,6 +75,14 @@ impl Writer {
         };
         futures_util::future::join_all((0..writers).map(|_| writer())).await;
     }
+}
+
+fn count(metrics: &Metrics, written: &Result<&'static str, Away>, records: usize) {
+    let outcome = written.as_ref().copied().unwrap_or_else(|error| {
+        tracing::error!(records, %error, "records can't be written down");
+        "failed"
+    });
+    metrics.catalog_records.with_label_values(&[outcome]).inc_by(records as u64);
 }
 
 /// Whichever way is open.

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     app::{self, Alone},
     catalog::Wanted,
+    config::Database,
     index::{Record, State},
     objects::{ObjectKey, logged},
 };
@@ -23,6 +24,11 @@ const PAGE: usize = 1000;
 /// Prints what the catalogue knows.
 pub(super) fn run(args: &ObjectsArgs) -> Result<(), Failure> {
     let config = run::configuration(&args.config)?;
+    if let Some(Database::File(path)) = config.catalog.as_ref().map(|catalog| &catalog.database)
+        && !path.exists()
+    {
+        return Err(Failure::new(format!("there is no catalogue {}: `sealward serve` makes it", path.display())));
+    }
     let wanted = Wanted {
         key: args.key.clone(),
         by: args.by.clone(),
@@ -103,7 +109,16 @@ pub(super) fn rebuild(args: &RebuildArgs) -> Result<(), Failure> {
                 break;
             }
         }
-        let removed = catalog.remove_others(&class.name, &names, since).await.map_err(Failure::new)?;
+        let mut removed = 0_u64;
+        for name in catalog.others(&class.name, &names, since).await.map_err(Failure::new)? {
+            // Clocks differ: it may have been stored after its page was listed.
+            let key = ObjectKey::new(&name, &class.prefix).map_err(|fault| Failure::new(fault.to_string()))?;
+            let there = alone.objects.standing_id(&key).await;
+            if there.map_err(|fault| Failure::new(fault.to_string()))?.is_none() {
+                catalog.is_gone(&class.name, &name, since).await.map_err(Failure::new)?;
+                removed += 1;
+            }
+        }
         output::say(&format!("{recorded} recorded, {removed} removed, {unreadable} unreadable"));
         Ok(())
     })

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use percent_encoding::percent_decode_str;
 
 use super::{
-    document::{Found, Section},
+    document::Section,
     report::{Fault, listed, quoted},
 };
 use crate::secret::SecretText;
@@ -231,7 +231,7 @@ fn of_url(section: &Section<'_>) -> Option<Database> {
         section.refuse("tls", "a file is reached without `tls`", "leave it out");
         let path = path.strip_prefix("//").unwrap_or(path);
         if path.is_empty() || path.contains(['?', '\0']) {
-            misread(section, url.as_ref()?);
+            misread(section);
             return None;
         }
         return Some(Database::File(section.below_file(path)));
@@ -239,19 +239,18 @@ fn of_url(section: &Section<'_>) -> Option<Database> {
     let tls = tls(section);
     let url = url?;
     let Some(server) = server(&url.value, tls?) else {
-        misread(section, &url);
+        misread(section);
         return None;
     };
     Some(Database::Server(Box::new(server)))
 }
 
-fn misread(section: &Section<'_>, url: &Found<String>) {
+/// Without showing the line: it may hold a password.
+fn misread(section: &Section<'_>) {
     let help = "write `sqlite:PATH`, `postgres://USER:PASSWORD@HOST:PORT/NAME` or `mysql://…`, with what is special in \
                 a password percent-encoded; options stand beside it in [catalog]";
     let schemes = listed(["sqlite", "postgres", "mysql"]);
-    section.fault(
-        Fault::new(format!("`url` is no address of a database ({schemes})"), help).at(&url.span, "this address"),
-    );
+    section.own_fault(Fault::new(format!("`url` is no address of a database ({schemes})"), help), "its `url`");
 }
 
 fn server(url: &str, tls: DatabaseTls) -> Option<DatabaseServer> {

@@ -385,6 +385,15 @@ fn files_that_are_none() {
 }
 
 #[test]
+fn a_slip_in_an_address_shows_no_password() {
+    for slip in ["postgres://app:Hunter2@db:5x/n", "mysql://app:Hunter2@db", "postgres:/app:Hunter2@db/n"] {
+        let text = uncommented(EXAMPLE).replace("sqlite:catalog.db", slip);
+        let report = broken(&text).to_string();
+        assert!(report.contains("`url` is no address") && !report.contains("Hunter2"), "{report}");
+    }
+}
+
+#[test]
 fn one_line_changed_is_one_fault() {
     // What is replaced, by what, the fault's line, its title, its help.
     for (old, new, line, title, help) in [
@@ -395,7 +404,7 @@ fn one_line_changed_is_one_fault() {
         ("[limits]", "[limts]", 20, "unknown key `limts` in the file", "did you mean `limits`?"),
         ("[limits]", "[audit]", 20, "unknown key `audit`", "what fits in the file: `admin`, `catalog`, `class`"),
         ("[limits]", "[catalog]", 20, "[catalog] names no database", "`url = \"sqlite:catalog.db\"`"),
-        ("[limits]", "[catalog]\nurl = \"db\"", 21, "`url` is no address", "`sqlite:PATH`"),
+        ("[limits]", "[catalog]\nurl = \"db\"", 20, "`url` is no address", "`sqlite:PATH`"),
         ("[limits]", "[catalog]\nsecret = \"db\"", 21, "there is no `[[secret]]` `db`", "add a `[[secret]]`"),
         ("[limits]", "[catalog]\nurl = \"sqlite:a\"\nspool = \"b\"", 22, "`spool` is for", "write that too"),
         ("[limits]", "[catalog]\nurl = \"mysql://u:p@h/n\"\ntls = \"no\"", 22, "cannot be `no`", "`plaintext`"),

@@ -150,16 +150,23 @@ impl Objects {
         if !self.class.fresh {
             return index.write(record).await;
         }
-        let name = format!("{}{}", self.class.prefix, record.name);
-        let ours = async || matches!(self.store.stat(&name).await, Ok(Some(stat)) if stat.etag == stored.etag);
-        // Where one that came after it was faster, that says so; what can't be seen stays pending.
-        if !ours().await || index.settle(record.clone()).await? || !ours().await {
+        // The store took it in place of what it found, and of nothing else: what came after it says
+        // that of this one, and is left as it is.
+        if index.settle(record.clone()).await? {
             return Ok(());
         }
-        // Somebody has taken it for lost, and here it is.
-        let Record { class, name, message_id, .. } = &record;
-        index.pending(class, name, message_id, None).await?;
-        index.settle(record).await.map(drop)
+        let name = format!("{}{}", self.class.prefix, record.name);
+        match self.store.stat(&name).await {
+            // Somebody has taken it for lost, and here it is.
+            Ok(Some(stat)) if stat.etag == stored.etag => {
+                let Record { class, name, message_id, .. } = &record;
+                index.pending(class, name, message_id, None).await?;
+                index.settle(record).await.map(drop)
+            }
+            // One that came after it was faster.
+            Ok(_) => Ok(()),
+            Err(failure) => Err(fault_of(failure)),
+        }
     }
 
     /// The record of a message that is to be, as far as it is known before.
@@ -296,7 +303,12 @@ impl Objects {
     pub async fn settle(&self, key: &ObjectKey) -> Result<(), Fault> {
         let Some(index) = self.judge(key) else { return Ok(()) };
         let newest = index.newest(&self.class.name, key.as_str()).await?;
-        let there = self.standing(&self.name_of(key)).await?;
+        let there = match self.standing(&self.name_of(key)).await {
+            Ok(there) => there,
+            // What stands there is none of what is pending.
+            Err(fault) if fault.kind() == Kind::Damaged => return self.expire(index, key).await,
+            Err(fault) => return Err(fault),
+        };
         match there {
             Some((_, standing)) if newest.pending.contains(&standing) => {
                 let (record, _) = self.rebuilt(key).await?;
@@ -309,6 +321,10 @@ impl Objects {
             }
             Some(_) => {}
         }
+        self.expire(index, key).await
+    }
+
+    async fn expire(&self, index: &Arc<dyn Index>, key: &ObjectKey) -> Result<(), Fault> {
         match SystemTime::now().checked_sub(PENDING) {
             Some(before) => index.expire(&self.class.name, key.as_str(), before).await,
             None => Ok(()),

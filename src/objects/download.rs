@@ -38,6 +38,7 @@ const CHUNK: usize = 1 << 20;
 const SMALL: u64 = 64 << 10;
 /// How often what isn't the newest is looked at again.
 const STALE: u32 = 8;
+const STALE_PAUSE: Duration = Duration::from_millis(20);
 /// How often a broken body of the store is taken up again.
 const RESUMES: u32 = 3;
 /// The pause before the second try in a row; the third waits twice as long.
@@ -185,6 +186,7 @@ impl Objects {
                 }
                 Err(Stop::Stale(_, message)) => {
                     seen = Some(message);
+                    tokio::time::sleep(STALE_PAUSE).await;
                     answer = self.try_read(key, wanted).await;
                 }
                 _ => break,
@@ -215,9 +217,10 @@ impl Objects {
         match self.try_read_of(key, wanted, newest.as_ref()).await {
             // What the catalogue knows has to be there.
             Err(Stop::Fault(fault))
-                if fault.kind() == Kind::NotFound && newest.is_some_and(|newest| !newest.allows(None)) =>
+                if fault.kind() == Kind::NotFound && newest.as_ref().is_some_and(|newest| !newest.allows(None)) =>
             {
-                Err(Stop::Stale("what the catalogue knows as stored isn't there", String::new()))
+                let known = newest.and_then(|newest| newest.current).unwrap_or_default();
+                Err(Stop::Stale("what the catalogue knows as stored isn't there", format!("not {known}")))
             }
             answer => answer,
         }

@@ -1,6 +1,6 @@
 //! What a class holds, with plaintext sizes.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
@@ -8,6 +8,8 @@ use serde::Serialize;
 use super::{ObjectKey, Objects, description::hinted_layout, fault_of};
 use crate::{fault::Fault, index::Known, store::Item};
 
+/// How long an index is waited for; the store knows, too.
+const KNOWN: Duration = Duration::from_secs(1);
 /// Look-ups at once for sizes.
 const LOOKUPS: usize = 16;
 
@@ -88,7 +90,8 @@ impl Objects {
     async fn known(&self, items: &[Item]) -> HashMap<String, Known> {
         let Some(index) = &self.index else { return HashMap::new() };
         let names: Vec<&str> = items.iter().filter_map(|item| item.name.strip_prefix(&self.class.prefix)).collect();
-        let known = index.known(&self.class.name, &names).await.unwrap_or_default();
+        let known = tokio::time::timeout(KNOWN, index.known(&self.class.name, &names)).await;
+        let known = known.unwrap_or_else(|_| Ok(Vec::new())).unwrap_or_default();
         known.into_iter().map(|known| (format!("{}{}", self.class.prefix, known.name), known)).collect()
     }
 

@@ -157,6 +157,45 @@ fn what_was_spooled_is_written_once_however_often_sealward_is_killed() {
     });
 }
 
+/// A spool that was emptied counts from the beginning again, and is another for the database.
+#[test]
+fn what_is_spooled_again_after_a_restart_is_written_too() {
+    let mut database = Postgres::start();
+    let mut lab = started(&database, SPOOL);
+    let mut names = Vec::new();
+    for outage in ["first", "second", "third"] {
+        database.kill();
+        names.extend(put_some(&lab, outage));
+        database.restart();
+        await_empty(&lab);
+        lab.restart();
+    }
+    names.sort_unstable();
+    assert_eq!(lab.names(), names);
+    assert_eq!(tally::taken(&database), Tally::once(names.len()));
+}
+
+/// What can't be read is put aside, and keeps nothing that came after it.
+#[test]
+fn a_spoilt_file_of_the_spool_is_put_aside() {
+    let mut database = Postgres::start();
+    let lab = started(&database, SPOOL);
+    let spool = lab.site.path("spool");
+    let before = files_below(&spool);
+    database.kill();
+    lab.put("spoilt", BODY);
+    let spoilt = files_below(&spool).into_iter().find(|file| !before.contains(file)).expect("is spooled");
+    let mut bytes = fs::read(&spoilt).expect("reads");
+    *bytes.last_mut().expect("has some") ^= 1;
+    fs::write(&spoilt, bytes).expect("writes");
+    lab.put("whole", BODY);
+    database.restart();
+    await_empty(&lab);
+    assert_eq!(lab.names(), ["whole"]);
+    assert_eq!(lab.count("sealward_catalog_records_total", &[("outcome", "spoilt")]), 1);
+    assert_eq!(lab.get("spoilt").body, BODY, "the object itself is well");
+}
+
 #[test]
 fn a_full_spool_denies_until_it_has_room_again() {
     // As long as names may be, or nearly so.
