@@ -198,7 +198,7 @@ families! {
         "Connections that the catalogue's database refused for their credentials.";
     /// `sealward_catalog_records_total{outcome}`
     catalog_records: IntCounterVec = "sealward_catalog_records_total",
-        "Records of objects: written, failed, spooled, or replayed from the spool.", ["outcome"];
+        "Records of objects: written, failed, spooled, replayed from the spool, or put aside there as spoilt.", ["outcome"];
     /// `sealward_catalog_spool_records`
     catalog_spool_records: IntGauge = "sealward_catalog_spool_records",
         "Records that wait in the spool.";
