@@ -57,21 +57,27 @@ pub(super) fn newest_holds(engine: Engine, columns: &[&str]) -> String {
     }
 }
 
-/// `SELECT` of rows with these columns out of `$1`, a JSON array of arrays, where the database has a
-/// way for that which all of its versions know.
+/// `SELECT` of rows with these columns out of `$1`, a JSON array of arrays, where that costs the
+/// database less than as many values: one statement for any number of them.
 pub(super) fn rows_of_json(engine: Engine, columns: &[&str]) -> Option<String> {
-    let column = |(at, name): (usize, &&str)| match (engine, *name) {
-        (Engine::Sqlite, _) => format!("json_extract(value, '$[{at}]')"),
-        (_, "size" | "changed") => format!("CAST(found ->> {at} AS BIGINT)"),
+    if engine != Engine::Postgres {
+        return None;
+    }
+    let column = |(at, name): (usize, &&str)| match *name {
+        "size" | "changed" => format!("CAST(found ->> {at} AS BIGINT)"),
         _ => format!("found ->> {at}"),
     };
     let columns: Vec<_> = columns.iter().enumerate().map(column).collect();
-    let columns = columns.join(", ");
+    Some(format!("SELECT {} FROM json_array_elements(CAST($1 AS JSON)) AS found", columns.join(", ")))
+}
+
+/// How many of `rows` go by one statement, so that the database knows each that there may be.
+pub(super) fn at_once(engine: Engine, rows: usize) -> usize {
     match engine {
-        // `WHERE` keeps `ON CONFLICT` from being read as the condition of a join.
-        Engine::Sqlite => Some(format!("SELECT {columns} FROM json_each($1) WHERE TRUE")),
-        Engine::Postgres => Some(format!("SELECT {columns} FROM json_array_elements(CAST($1 AS JSON)) AS found")),
-        Engine::MySql => None,
+        Engine::Postgres => rows,
+        Engine::MySql => 1 << rows.max(1).ilog2(),
+        // Of all lengths up to that: as many as a connection remembers.
+        Engine::Sqlite => rows.min(64),
     }
 }
 

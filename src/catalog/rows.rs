@@ -181,7 +181,7 @@ pub(super) async fn write(pool: &Pool, records: &[&Record]) -> Result<(), Away> 
     let rows = newest(records);
     let mut connection = pool.acquire().await?;
     let sound = connection.sound();
-    if pool.engine() != Engine::MySql || rows.len().is_power_of_two() {
+    if engine::at_once(pool.engine(), rows.len()) == rows.len() {
         // One statement is a transaction of its own.
         return pool.told(&sound, write_all(pool.engine(), &mut connection, &rows)).await;
     }
@@ -232,8 +232,8 @@ pub(super) fn newest<'a>(records: &[&'a Record]) -> Vec<(String, &'a Record)> {
     rows.into_iter().collect()
 }
 
-/// As one statement where the database can read rows out of JSON, and knows it after the first
-/// time; else as a few, each of a length that it knows.
+/// As one statement where that is out of JSON; else as a few, each of a length that the database
+/// knows.
 pub(super) async fn write_all(
     engine: Engine,
     connection: &mut AnyConnection,
@@ -242,7 +242,7 @@ pub(super) async fn write_all(
     let Some(select) = engine::rows_of_json(engine, &COLUMNS) else {
         let mut rest = rows;
         while !rest.is_empty() {
-            let (some, others) = rest.split_at(1 << rest.len().ilog2());
+            let (some, others) = rest.split_at(engine::at_once(engine, rest.len()));
             insert(engine, connection, some).await?;
             rest = others;
         }

@@ -4,7 +4,13 @@
 //! who wait (group commit). While the database is away they go into the spool, where there is one;
 //! and so they do until all that is in there has been replayed, so that their order stays.
 
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::sync::{Mutex, mpsc, oneshot};
 
@@ -15,6 +21,9 @@ use crate::{config::Engine, index::Record, metrics::Metrics};
 const WAITING: usize = 1024;
 /// How many go together at most.
 const TOGETHER: usize = 256;
+/// How many are worth a transaction where more are coming, and how long is waited for those.
+const WORTH: usize = 16;
+const GATHERING: Duration = Duration::from_millis(1);
 /// Transactions at once, where the database can.
 const WRITERS: usize = 4;
 
@@ -49,12 +58,26 @@ impl Writer {
         // SQLite has one writer at a time.
         let writers = if pool.engine() == Engine::Sqlite { 1 } else { WRITERS };
         let come = Mutex::new(come);
+        // Whether several came the last time.
+        let crowd = AtomicBool::new(false);
         let writer = || async {
             loop {
                 let mut batch = Vec::with_capacity(TOGETHER);
-                if come.lock().await.recv_many(&mut batch, TOGETHER).await == 0 {
+                let mut come = come.lock().await;
+                if come.recv_many(&mut batch, TOGETHER).await == 0 {
                     return;
                 }
+                if crowd.load(Ordering::Relaxed) && batch.len() < WORTH {
+                    // Others are on their way: a transaction costs as much as many records.
+                    tokio::time::sleep(GATHERING).await;
+                    while batch.len() < TOGETHER
+                        && let Ok(one) = come.try_recv()
+                    {
+                        batch.push(one);
+                    }
+                }
+                drop(come);
+                crowd.store(batch.len() > 2, Ordering::Relaxed);
                 let records: Vec<_> = batch.iter().map(|one| &one.record).collect();
                 let written = write(pool, spool, &records).await;
                 if written.as_ref().is_err_and(|away| !away.is_gone()) && batch.len() > 1 {
