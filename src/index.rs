@@ -58,6 +58,15 @@ pub struct Known {
     pub size: u64,
 }
 
+/// One page of the newest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recent {
+    /// The newest first, each with when it was stored.
+    pub objects: Vec<(Known, SystemTime)>,
+    /// What the next page goes on behind; `None` on the last.
+    pub next: Option<String>,
+}
+
 /// Which messages may stand under a name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Newest {
@@ -118,6 +127,12 @@ pub trait Index: Send + Sync + fmt::Debug + 'static {
     /// # Errors
     /// 503 when nothing can be asked.
     async fn known(&self, class: &str, names: &[&str]) -> Result<Vec<Known>, Fault>;
+
+    /// Up to `limit` of the newest of `class`, behind what an earlier page called `next`.
+    ///
+    /// # Errors
+    /// 503 when nothing can be asked, 400 for what no page has called so.
+    async fn recent(&self, class: &str, after: Option<&str>, limit: usize) -> Result<Recent, Fault>;
 
     /// Which messages may stand under `name` of `class`.
     ///

@@ -207,7 +207,8 @@ async fn orphans(class: String, older_than: Duration, objects: Arc<Objects>, cat
         if let Some(catalog) = &catalog
             && !super::catalog::is_ours(catalog, &format!("orphans {class}")).await
         {
-            tokio::time::sleep(jittered(ORPHANS)).await;
+            // Whoever has it may be gone.
+            tokio::time::sleep(jittered(ORPHANS / 4)).await;
             continue;
         }
         match objects.abort_orphans(older_than).await {

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use crate::{
     config::{self, Engine},
     fault::Fault,
-    index::{Index, Known, Newest, Record},
+    index::{Index, Known, Newest, Recent, Record},
     metrics::Metrics,
     secret::random_array,
     secrets::Secret,
@@ -193,6 +193,16 @@ impl Index for Catalog {
     async fn known(&self, class: &str, names: &[&str]) -> Result<Vec<Known>, Fault> {
         self.ready(true)?;
         self.sizes(class, names).await.map_err(|error| Self::away(&error))
+    }
+
+    async fn recent(&self, class: &str, after: Option<&str>, limit: usize) -> Result<Recent, Fault> {
+        self.ready(true)?;
+        let behind = match after.map(rows::behind) {
+            None => None,
+            Some(Some(behind)) => Some(behind),
+            Some(None) => return Err(Fault::bad_request("`after` is none that a page of this list ended with")),
+        };
+        self.newest_of(class, behind, limit).await.map_err(|error| Self::away(&error))
     }
 
     async fn newest(&self, class: &str, name: &str) -> Result<Newest, Fault> {

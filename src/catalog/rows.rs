@@ -14,7 +14,7 @@ use sqlx::{AnyConnection, Row as _, any::AnyRow};
 use super::{Away, Catalog, engine, pool::Pool};
 use crate::{
     config::Engine,
-    index::{Known, Record, State},
+    index::{Known, Recent, Record, State},
 };
 
 /// What a row of objects has, in this order.
@@ -126,6 +126,39 @@ impl Catalog {
             }
         }
         Ok(known)
+    }
+
+    /// The newest of `class`, behind a row.
+    pub(super) async fn newest_of(
+        &self,
+        class: &str,
+        behind: Option<(i64, &str)>,
+        limit: usize,
+    ) -> Result<Recent, Away> {
+        let (changed, id) = behind.unwrap_or((i64::MAX, ""));
+        // One more tells whether there is another page.
+        let text = format!(
+            "SELECT name, etag, size, changed, id FROM objects WHERE class = $1 AND state = 'stored' \
+             AND (changed < $2 OR (changed = $3 AND id > $4)) ORDER BY changed DESC, id LIMIT {}",
+            limit + 1
+        );
+        let asked = sqlx::query(engine::sql(self.pool.engine(), &text));
+        let asked = asked.bind(class).bind(changed).bind(changed).bind(id);
+        let mut connection = self.pool.acquire().await?;
+        let sound = connection.sound();
+        let rows = self.pool.told(&sound, asked.fetch_all(&mut *connection)).await?;
+        let mut recent = Recent::default();
+        for row in rows.iter().take(limit) {
+            let read = || -> sqlx::Result<_> {
+                let (size, changed, id): (i64, i64, String) = (row.try_get(2)?, row.try_get(3)?, row.try_get(4)?);
+                let size = u64::try_from(size).unwrap_or(0);
+                Ok((Known { name: row.try_get(0)?, etag: row.try_get(1)?, size }, changed, id))
+            };
+            let (known, changed, id) = read().map_err(|error| Away::new(error.to_string()))?;
+            recent.objects.push((known, time(changed)));
+            recent.next = (rows.len() > limit).then(|| format!("{changed}.{id}"));
+        }
+        Ok(recent)
     }
 
     /// What is known as stored in `class`, and isn't among `names`, nor changed after `since`.
@@ -300,7 +333,7 @@ fn read(row: &AnyRow) -> sqlx::Result<Record> {
         key: row.try_get("kms_key")?,
         by: row.try_get("stored_by")?,
         state: if state == self::state(State::Stored) { State::Stored } else { State::Removed },
-        at: UNIX_EPOCH + Duration::from_micros(u64::try_from(changed).unwrap_or(0)),
+        at: time(changed),
     })
 }
 
@@ -323,6 +356,16 @@ pub(super) fn id(class: &str, name: &str) -> String {
 
 pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The row that a page ended with.
+pub(super) fn behind(after: &str) -> Option<(i64, &str)> {
+    let (changed, id) = after.split_once('.')?;
+    Some((changed.parse().ok()?, id))
+}
+
+fn time(microseconds: i64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_micros(u64::try_from(microseconds).unwrap_or(0))
 }
 
 /// Since 1970.

@@ -68,7 +68,13 @@ pub(super) async fn list(objects: &Arc<Objects>, query: &Query) -> Result<Respon
     }
     let prefix = query.value("prefix").unwrap_or_default();
     let after = query.value("after").filter(|after| !after.is_empty());
-    let listing = objects.list(prefix, after, usize::try_from(limit).unwrap_or(1)).await?;
+    let limit = usize::try_from(limit).unwrap_or(1);
+    let listing = match query.value("order") {
+        None | Some("name") => objects.list(prefix, after, limit).await?,
+        Some("newest") if prefix.is_empty() => objects.newest_first(after, limit).await?,
+        Some("newest") => return Err(Fault::bad_request("a list by `order=newest` takes no `prefix`")),
+        Some(_) => return Err(Fault::bad_request("the parameter order is `name` or `newest`")),
+    };
     let mut response = json(&listing);
     set(&mut response, header::CACHE_CONTROL, "private, no-store");
     Ok(response)

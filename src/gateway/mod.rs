@@ -146,7 +146,7 @@ impl Gateway {
         let class = objects.class().name.as_str();
         match *request.method() {
             Method::GET | Method::HEAD if query.has("list") => {
-                query.allow(&["list", "prefix", "after", "limit"])?;
+                query.allow(&["list", "prefix", "after", "limit", "order"])?;
                 caller.require(Action::List, class)?;
                 answer::list(objects, query).await
             }

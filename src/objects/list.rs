@@ -6,7 +6,11 @@ use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
 
 use super::{ObjectKey, Objects, description::hinted_layout, fault_of};
-use crate::{fault::Fault, index::Known, store::Item};
+use crate::{
+    fault::Fault,
+    index::{Known, Recent},
+    store::Item,
+};
 
 /// How long an index is waited for; the store knows, too.
 const KNOWN: Duration = Duration::from_secs(1);
@@ -16,7 +20,7 @@ const LOOKUPS: usize = 16;
 /// One page of names.
 #[derive(Debug, Serialize)]
 pub struct Listing {
-    /// In the order of their names' bytes.
+    /// In the order of their names' bytes, or the newest first.
     pub objects: Vec<Entry>,
     /// Where the next page goes on (`after`); absent on the last.
     pub next: Option<String>,
@@ -56,6 +60,24 @@ impl Objects {
             .await;
         let next = if more { objects.last().map(|entry| entry.key.clone()) } else { None };
         Ok(Listing { objects, next })
+    }
+
+    /// Up to `limit` objects, the newest first, as the index knows them: the store isn't asked.
+    ///
+    /// # Errors
+    /// 400 where there is no index, 503 when it is away.
+    pub async fn newest_first(&self, after: Option<&str>, limit: usize) -> Result<Listing, Fault> {
+        let Some(index) = &self.index else {
+            return Err(Fault::bad_request("only a catalogue knows which are the newest, and there is none here"));
+        };
+        let Recent { objects, next } = index.recent(&self.class.name, after, limit).await?;
+        let entry = |(Known { name, etag, size }, at)| Entry {
+            key: name,
+            size: Some(size),
+            etag,
+            modified: super::rfc3339(at),
+        };
+        Ok(Listing { objects: objects.into_iter().map(entry).collect(), next })
     }
 
     /// Up to `limit` names that sort after `after`, and whether more follow: a list

@@ -248,6 +248,20 @@ fn a_list_asks_the_bucket_for_no_object_that_the_catalogue_knows() {
         assert_eq!(sizes(&lab.list("")), expected);
         assert_eq!(looked(), before);
 
+        // For the newest first nothing is asked of the bucket at all.
+        let listed = || lab.count(COUNT, &[("operation", "list")]);
+        let (lists, mut newest, mut after) = (listed(), Vec::new(), String::new());
+        loop {
+            let page = lab.list(&format!("&order=newest&limit=7&after={after}"));
+            let objects = page["objects"].as_array().expect("a list");
+            newest.extend(objects.iter().map(|object| object["key"].as_str().expect("a name").to_owned()));
+            assert!(objects.iter().all(|object| object["size"].is_u64()), "{page}");
+            let Some(next) = page["next"].as_str() else { break };
+            next.clone_into(&mut after);
+        }
+        assert_eq!(newest, (0..30).rev().map(|at| format!("{at:02}")).collect::<Vec<_>>());
+        assert_eq!((listed(), looked()), (lists, before));
+
         // One that has no catalogue must ask for each.
         let other = lab.site.serve_among(&plain, &[("LC_ALL", "C".to_owned())]);
         let look = |server: &Sealward| server.metric(&format!("{COUNT}{{operation=\"stat\",outcome=\"ok\"}}"));

@@ -23,6 +23,7 @@ mod replicas;
 mod rotation;
 mod secrets;
 mod servers;
+mod shared;
 mod site;
 mod start;
 mod tally;
