@@ -196,7 +196,8 @@ fn an_app_that_takes_no_more_makes_the_client_wait() {
                 before = sent.load(Relaxed);
                 std::thread::sleep(Duration::from_millis(500));
             }
-            assert!(before < 32 * MIB, "{version}: {before} bytes on their way to an app that takes none");
+            // The system keeps 32 MiB and more of a connection's for whoever reads it, and there are two.
+            assert!(before < large.len() / 2, "{version}: {before} bytes on their way to an app that takes none");
             app.go();
             feeding.join().expect("no panic").expect("is taken");
         });
