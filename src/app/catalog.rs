@@ -149,7 +149,7 @@ pub(super) async fn prove(config: &Config, held: &Held) -> (Vec<Proof>, Option<A
 }
 
 /// Whether what is spooled would survive a restart.
-pub fn persistent(catalog: &config::Catalog) -> Vec<Proof> {
+fn persistent(catalog: &config::Catalog) -> Vec<Proof> {
     let Away::Spool { folder, .. } = &catalog.away else { return Vec::new() };
     let what = "keep its spool";
     let proof = match catalog::is_transient(folder) {

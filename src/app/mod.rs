@@ -15,7 +15,7 @@ mod reload;
 mod rework;
 mod secrets;
 
-pub use catalog::{catalog, catalog_tokens, persistent};
+pub use catalog::{catalog, catalog_tokens};
 pub use classes::{Classes, keys_of};
 pub use proving::prove;
 pub use rework::{Alone, Whence, origin};

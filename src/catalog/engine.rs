@@ -138,9 +138,9 @@ pub(super) async fn lock(engine: Engine, connection: &mut AnyConnection, held: b
 /// has added is left as it is, so that two releases run side by side.
 pub(super) fn migrator(engine: Engine) -> Migrator {
     let steps = match engine {
-        Engine::Postgres => [include_str!("migrations/postgres.sql")],
+        Engine::Postgres | Engine::Sqlite => [include_str!("migrations/standard.sql")],
+        // Whose tables say how texts are told apart, and whose indexes take only so much of one.
         Engine::MySql => [include_str!("migrations/mysql.sql")],
-        Engine::Sqlite => [include_str!("migrations/sqlite.sql")],
     };
     let step = |(at, sql): (usize, &'static str)| {
         let version = i64::try_from(at).unwrap_or(i64::MAX).saturating_add(1);

@@ -22,6 +22,7 @@ use crate::{
 };
 
 mod access;
+mod away;
 mod engine;
 mod fresh;
 mod pool;
@@ -32,7 +33,7 @@ mod spool;
 mod tokens;
 mod writer;
 
-pub use pool::Away;
+pub use away::Away;
 pub use rows::Wanted;
 pub use sealing::Sealing;
 pub use tokens::{Listed, Tokens};

@@ -20,12 +20,15 @@ use std::{
 use sqlx::{
     Any, AnyConnection, AnyPool, Connection as _,
     any::{AnyConnectOptions, AnyPoolOptions},
-    mysql::MySqlDatabaseError,
     pool::PoolConnection,
 };
 use tokio::sync::watch;
 
-use super::{access, engine};
+use super::{
+    access,
+    away::{Away, away, is_busy, is_read_only, is_refused},
+    engine,
+};
 use crate::{
     config::{Catalog, Engine},
     metrics::Metrics,
@@ -50,8 +53,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Between two looks at a database that is away, and at one whose new credentials don't open it.
 const LOOK: Duration = Duration::from_millis(500);
-/// What a database says that refuses a login, whichever it is: SQLSTATE, class 28.
-const REFUSED: [&str; 2] = ["28000", "28P01"];
 
 /// The connections to one database.
 pub(super) struct Pool {
@@ -70,14 +71,6 @@ pub(super) struct Pool {
     /// Where it is, for the log.
     place: String,
     metrics: Metrics,
-}
-
-/// Why nothing can be asked of the database; never holds a password.
-#[derive(Clone, Debug)]
-pub struct Away {
-    words: String,
-    /// Whether the database may be there again later.
-    gone: bool,
 }
 
 /// A connection for some statements. It goes back to the others only while it is known to be sound.
@@ -218,7 +211,7 @@ impl Pool {
                     self.down();
                 }
                 // Nothing was asked of it: it may be asked later.
-                return Err(Away::gone(away(&error).words));
+                return Err(Away::gone(away(&error).to_string()));
             }
             self.metrics.catalog_logins_refused.inc();
             self.renew().await;
@@ -244,7 +237,7 @@ impl Pool {
             Ok(Err(error)) => {
                 let away = away(&error);
                 sound.0.store(matches!(error, sqlx::Error::Database(_)), Ordering::Release);
-                if away.gone && !is_busy(&error) {
+                if away.is_gone() && !is_busy(&error) {
                     self.down();
                 }
                 if is_read_only(&error) {
@@ -312,7 +305,8 @@ impl Pool {
                         return;
                     }
                 }
-                Err(Away { words, .. }) => {
+                Err(error) => {
+                    let words = error.to_string();
                     if words != said {
                         tracing::warn!(
                             version = version.id,
@@ -405,75 +399,6 @@ fn pool(config: &Catalog, engine: Engine, options: AnyConnectOptions, epoch: &Ar
 fn lock(epoch: &Mutex<Option<Instant>>) -> MutexGuard<'_, Option<Instant>> {
     epoch.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-fn is_refused(error: &sqlx::Error) -> bool {
-    let sqlx::Error::Database(error) = error else { return false };
-    error.code().is_some_and(|code| REFUSED.contains(&&*code))
-}
-
-fn away(error: &sqlx::Error) -> Away {
-    match error {
-        sqlx::Error::PoolTimedOut => Away::gone("no connection in time"),
-        // What the database itself says it has to be there for, but for what it says as it goes.
-        sqlx::Error::Database(said)
-            if !is_read_only(error) && !is_busy(error) && !said.code().is_some_and(|code| is_leaving(&code)) =>
-        {
-            Away::new(said.to_string())
-        }
-        sqlx::Error::RowNotFound => Away::new("a row is missing"),
-        sqlx::Error::Database(said) => Away::gone(said.to_string()),
-        error => Away::gone(crate::fault::chain(error)),
-    }
-}
-
-/// Whether it is there, and has no room or no time just now: PostgreSQL's class 53, deadlocks and
-/// what can't be put in an order, `SQLITE_BUSY` and `SQLITE_FULL`.
-fn is_busy(error: &sqlx::Error) -> bool {
-    let sqlx::Error::Database(said) = error else { return false };
-    said.code().is_some_and(|code| code.starts_with("53") || ["40001", "40P01", "5", "13"].contains(&&*code))
-}
-
-/// SQLSTATEs of a server that ends the connection, is stopping or starting: PostgreSQL's class 57,
-/// class 08 of both, MySQL's 1927.
-fn is_leaving(code: &str) -> bool {
-    code.starts_with("57P") || code.starts_with("08") || code == "70100"
-}
-
-/// Whether the server takes no writes, as after a failover: PostgreSQL's 25006, MySQL's 1290 and
-/// 1792.
-fn is_read_only(error: &sqlx::Error) -> bool {
-    let sqlx::Error::Database(said) = error else { return false };
-    let number = said.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number);
-    number.map_or_else(|| said.code().is_some_and(|code| code == "25006"), |number| [1290, 1792].contains(&number))
-}
-
-impl Away {
-    pub(super) fn new(words: impl Into<String>) -> Self {
-        Self { words: words.into(), gone: false }
-    }
-
-    pub(super) fn gone(words: impl Into<String>) -> Self {
-        Self { words: words.into(), gone: true }
-    }
-
-    /// Whether the database may be there again later, and then do what it was asked.
-    pub(super) fn is_gone(&self) -> bool {
-        self.gone
-    }
-
-    /// The same, of `what`.
-    pub(super) fn of(self, what: &str) -> Self {
-        Self { words: format!("{what}: {}", self.words), ..self }
-    }
-}
-
-impl fmt::Display for Away {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.words)
-    }
-}
-
-impl std::error::Error for Away {}
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -12,7 +12,7 @@ use crate::{
     fault::{Fault, Kind, Tamper},
     index::{Index, Newest, Record, State},
     keys::Lease,
-    message::{Caps, Header, MessageId},
+    message::{Caps, EncryptedDataKey, Header, MessageId},
     secret::random_array,
     store::{Condition, Failure, Reading, Span, Stat, Stored},
 };
@@ -171,19 +171,24 @@ impl Objects {
 
     /// The record of a message that is to be, as far as it is known before.
     pub(super) fn record(&self, key: &ObjectKey, lease: &Lease, id: &MessageId, by: &str) -> Record {
-        let arn = lease.encrypted().iter().find(|data_key| data_key.provider == KMS);
-        let arn = arn.and_then(|data_key| String::from_utf8(data_key.info.clone()).ok());
+        let key_name = sealed_under(lease.encrypted(), lease.name());
+        let by = by.chars().take(CALLER).collect();
+        Record { message_id: hex(id), key: key_name, by, ..self.blank(key, State::Stored) }
+    }
+
+    /// A record of `key` as of now, with nothing of a message in it.
+    fn blank(&self, key: &ObjectKey, state: State) -> Record {
         Record {
             class: self.class.name.clone(),
             vault: self.class.vault.clone(),
             name: key.as_str().to_owned(),
             size: 0,
             etag: String::new(),
-            message_id: hex(id),
+            message_id: String::new(),
             version_id: None,
-            key: arn.unwrap_or_else(|| lease.name().to_owned()),
-            by: by.chars().take(CALLER).collect(),
-            state: State::Stored,
+            key: String::new(),
+            by: String::new(),
+            state,
             at: SystemTime::now(),
         }
     }
@@ -208,7 +213,7 @@ impl Objects {
             let condition = self.resolve(&name, condition).await?;
             return self.store.delete(&name, &condition).await.map_err(fault_of);
         };
-        let gone = self.removal(key, by);
+        let gone = Record { by, ..self.blank(key, State::Removed) };
         if self.class.fresh {
             return self.delete_fresh(index, key, condition, gone).await;
         }
@@ -226,23 +231,6 @@ impl Objects {
             index.write(Record { at: SystemTime::now(), ..gone }).await?;
         }
         removed.map_err(fault_of)
-    }
-
-    /// The record of a removal.
-    fn removal(&self, key: &ObjectKey, by: String) -> Record {
-        Record {
-            class: self.class.name.clone(),
-            vault: self.class.vault.clone(),
-            name: key.as_str().to_owned(),
-            size: 0,
-            etag: String::new(),
-            message_id: String::new(),
-            version_id: None,
-            key: String::new(),
-            by,
-            state: State::Removed,
-            at: SystemTime::now(),
-        }
     }
 
     /// Removes what stands there and nothing else, also where that isn't the newest: what is gone
@@ -316,7 +304,7 @@ impl Objects {
             }
             None => {
                 if let Some(mark) = newest.pending.iter().find(|pending| Newest::is_removal(pending)) {
-                    index.settle(Record { message_id: mark.clone(), ..self.removal(key, String::new()) }).await?;
+                    index.settle(Record { message_id: mark.clone(), ..self.blank(key, State::Removed) }).await?;
                 }
             }
             Some(_) => {}
@@ -379,24 +367,23 @@ impl Objects {
 
     async fn rebuilt(&self, key: &ObjectKey) -> Result<(Record, SystemTime), Fault> {
         let verified = self.glance(key).await?;
-        let data_keys = verified.opener.header().data_keys();
-        let arn = data_keys.iter().find(|data_key| data_key.provider == KMS);
-        let arn = arn.and_then(|data_key| String::from_utf8(data_key.info.clone()).ok());
+        let header = verified.opener.header();
         let record = Record {
-            class: self.class.name.clone(),
-            vault: self.class.vault.clone(),
-            name: key.as_str().to_owned(),
             size: verified.extent.plaintext_length(),
             etag: verified.stat.etag.0.clone(),
-            message_id: hex(verified.opener.header().id()),
-            version_id: None,
-            key: arn.unwrap_or_else(|| verified.key_name.clone()),
+            message_id: hex(header.id()),
+            key: sealed_under(header.data_keys(), &verified.key_name),
             by: UNKNOWN.to_owned(),
-            state: State::Stored,
-            at: SystemTime::now(),
+            ..self.blank(key, State::Stored)
         };
         Ok((record, verified.stat.modified))
     }
+}
+
+/// The ARN of the KMS key that wrapped one of `data_keys`, or what the configuration calls the key.
+fn sealed_under(data_keys: &[EncryptedDataKey], name: &str) -> String {
+    let arn = data_keys.iter().find(|data_key| data_key.provider == KMS);
+    arn.and_then(|data_key| String::from_utf8(data_key.info.clone()).ok()).unwrap_or_else(|| name.to_owned())
 }
 
 /// Whether what stands there is what a client says.
