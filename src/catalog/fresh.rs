@@ -24,7 +24,7 @@ impl Catalog {
                     UNION ALL SELECT message_id, state FROM objects WHERE id = $2";
         let id = rows::id(class, name);
         let asked = sqlx::query(engine::sql(self.pool.engine(), text)).bind(id.as_str()).bind(id.as_str());
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = self.pool.acquire_to_read().await?;
         let sound = connection.sound();
         let mut newest = Newest::default();
         for row in self.pool.told(&sound, asked.fetch_all(&mut *connection)).await? {
@@ -95,7 +95,7 @@ impl Catalog {
             }
             if !pending.iter().any(|(message, _)| message == mine) {
                 // One that came after it was faster.
-                return Ok(false);
+                return transaction.rollback().await.map(|()| false);
             }
             for message in superseded(&pending, mine) {
                 let text = "DELETE FROM pending WHERE object = $1 AND message_id = $2";
@@ -159,7 +159,7 @@ impl Catalog {
                     WHERE objects.class = $1 AND pending.since < $2 \
                     GROUP BY objects.name ORDER BY MIN(pending.since) LIMIT 1000";
         let asked = sqlx::query(engine::sql(self.pool.engine(), text)).bind(class).bind(rows::microseconds(before));
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = self.pool.acquire_to_read().await?;
         let sound = connection.sound();
         let found = self.pool.told(&sound, asked.fetch_all(&mut *connection)).await?;
         found.iter().map(|row| row.try_get(0).map_err(|error| Away::new(error.to_string()))).collect()

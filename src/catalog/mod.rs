@@ -47,7 +47,7 @@ const RETRY: Duration = Duration::from_secs(5);
 
 /// The catalogue of one deployment, as one process has it.
 pub struct Catalog {
-    pool: Pool,
+    pool: Arc<Pool>,
     writer: Writer,
     spool: Option<Arc<Spool>>,
     /// Whether what is spooled can't be replayed although the database is there.
@@ -72,7 +72,7 @@ impl Catalog {
         metrics: Metrics,
     ) -> Result<Arc<Self>, Away> {
         let me = random_array::<16>().map_err(|error| Away::new(error.to_string()))?;
-        let pool = Pool::new(config, secret, metrics.clone())?;
+        let pool = Arc::new(Pool::new(config, secret, metrics.clone())?);
         let spooled = match (&config.away, sealing) {
             (config::Away::Spool { folder, most }, Some(sealing)) => Some((folder, *most, sealing)),
             _ => None,
@@ -96,14 +96,14 @@ impl Catalog {
             Engine::Sqlite => "sqlite",
         };
         tracing::info!(engine, place = pool.place(), "catalogue at hand");
-        let (writer, stuck) = (Writer::new(), watch::Sender::new(false));
+        let (writer, stuck) =
+            (Writer::new(Arc::clone(&pool), spool.clone(), metrics.clone()), watch::Sender::new(false));
         Ok(Arc::new(Self { pool, writer, spool, stuck, metrics, me: rows::hex(&me) }))
     }
 
-    /// Keeps it going: connections, what is written, what is spooled. Never ends by itself.
+    /// Keeps it going: connections, and what is spooled. Never ends by itself.
     pub async fn watch(self: Arc<Self>) {
-        let pool = &self.pool;
-        tokio::join!(pool.watch(), self.writer.run(pool, self.spool.as_ref(), &self.metrics), self.replay());
+        tokio::join!(self.pool.watch(), self.replay());
     }
 
     /// Calls `note` with why it is impaired, whenever that changes. Never ends by itself.

@@ -40,9 +40,19 @@ use crate::{
 const LIFETIME: Duration = Duration::from_secs(30 * 60);
 /// A connection that nobody has asked for so long is let go.
 const IDLE: Duration = Duration::from_secs(5 * 60);
-/// Connections to a file, at most.
+/// Connections to a file that read it, at most.
 const FILE: u32 = 4;
-/// How long a connection that has waited is asked whether it is there.
+/// What is acknowledged survives a power cut, and readers don't wait for who writes, whose pages
+/// go to the file itself every 16 MiB. What a connection knows of the file takes 8 MiB at most.
+const FILE_PRAGMAS: [&str; 4] = [
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA wal_autocheckpoint = 4096",
+    "PRAGMA cache_size = -8192",
+];
+/// A connection that rested for so long is asked whether it is there, and how long: the way there
+/// and back may be no shorter.
+const QUIET: Duration = Duration::from_millis(5);
 const PING: Duration = Duration::from_secs(2);
 /// How long a schema may take, and be waited for while another is at it.
 const MIGRATION: Duration = Duration::from_secs(120);
@@ -57,6 +67,9 @@ const LOOK: Duration = Duration::from_millis(500);
 /// The connections to one database.
 pub(super) struct Pool {
     made: AnyPool,
+    /// Those that write: of a file one, which then knows its pages, and for which others wait in
+    /// turn; of a server the same.
+    writing: AnyPool,
     config: Catalog,
     engine: Engine,
     secret: Option<Secret>,
@@ -119,8 +132,16 @@ impl Pool {
         let (engine, options) = access::options(config, version.as_deref()).map_err(Away::new)?;
         let place = access::place(&options);
         let epoch = Arc::<Mutex<Option<Instant>>>::default();
+        let (made, writing) = if engine == Engine::Sqlite {
+            let made = pool(config, engine, config.connections.min(FILE), options.clone(), &epoch);
+            (made, pool(config, engine, 1, options, &epoch))
+        } else {
+            let made = pool(config, engine, config.connections, options, &epoch);
+            (made.clone(), made)
+        };
         Ok(Self {
-            made: pool(config, engine, options, &epoch),
+            made,
+            writing,
             config: config.clone(),
             engine,
             secret,
@@ -193,12 +214,21 @@ impl Pool {
         self.up.send_if_modified(|up| std::mem::replace(up, false));
     }
 
-    /// A connection that is fit for a statement.
+    /// A connection that is fit for a statement that writes, or several.
     pub(super) async fn acquire(&self) -> Result<Held, Away> {
+        self.acquire_of(&self.writing).await
+    }
+
+    /// One that is fit for reading.
+    pub(super) async fn acquire_to_read(&self) -> Result<Held, Away> {
+        self.acquire_of(&self.made).await
+    }
+
+    async fn acquire_of(&self, pool: &AnyPool) -> Result<Held, Away> {
         let until = Instant::now() + self.config.wait;
         let mut pause = FIRST_PAUSE;
         loop {
-            let error = match self.made.acquire().await {
+            let error = match pool.acquire().await {
                 Ok(connection) => {
                     self.tell();
                     return Ok(Held { connection, sound: Sound(Arc::new(AtomicBool::new(true))) });
@@ -206,7 +236,7 @@ impl Pool {
                 Err(error) => error,
             };
             if !is_refused(&error) || Instant::now() + pause > until {
-                let busy = self.made.size() >= self.made.options().get_max_connections() && self.made.num_idle() == 0;
+                let busy = pool.size() >= pool.options().get_max_connections() && pool.num_idle() == 0;
                 if !(busy && matches!(error, sqlx::Error::PoolTimedOut)) {
                     self.down();
                 }
@@ -353,17 +383,27 @@ impl Pool {
 
     /// Keeps the figures true.
     fn tell(&self) {
-        let (all, idle) = (self.made.size(), u32::try_from(self.made.num_idle()).unwrap_or(u32::MAX));
+        let own = (self.engine == Engine::Sqlite).then_some(&self.writing);
+        let (mut all, mut idle) = (0_u32, 0_u32);
+        for pool in own.into_iter().chain([&self.made]) {
+            all = all.saturating_add(pool.size());
+            // sqlx counts it beside the truth: for a moment it may be less than none.
+            idle = idle.saturating_add(u32::try_from(pool.num_idle()).unwrap_or(0));
+        }
         self.metrics.catalog_connections.with_label_values(&["idle"]).set(idle.into());
         self.metrics.catalog_connections.with_label_values(&["used"]).set(all.saturating_sub(idle).into());
         self.metrics.catalog_up.set(self.is_up().into());
     }
 }
 
-fn pool(config: &Catalog, engine: Engine, options: AnyConnectOptions, epoch: &Arc<Mutex<Option<Instant>>>) -> AnyPool {
+fn pool(
+    config: &Catalog,
+    engine: Engine,
+    most: u32,
+    options: AnyConnectOptions,
+    epoch: &Arc<Mutex<Option<Instant>>>,
+) -> AnyPool {
     let epoch = Arc::clone(epoch);
-    // Each is a thread there, and one of them writes.
-    let most = if engine == Engine::Sqlite { config.connections.min(FILE) } else { config.connections };
     AnyPoolOptions::new()
         .max_connections(most)
         .acquire_timeout(config.wait)
@@ -374,8 +414,7 @@ fn pool(config: &Catalog, engine: Engine, options: AnyConnectOptions, epoch: &Ar
         .after_connect(move |connection, _| {
             Box::pin(async move {
                 if engine == Engine::Sqlite {
-                    // What is acknowledged survives a power cut; readers don't wait for writers.
-                    for pragma in ["PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL"] {
+                    for pragma in FILE_PRAGMAS {
                         sqlx::query(pragma).execute(&mut *connection).await?;
                     }
                 }
@@ -386,7 +425,7 @@ fn pool(config: &Catalog, engine: Engine, options: AnyConnectOptions, epoch: &Ar
             // Also one that was begun just before, and came to be just after.
             let old = lock(&epoch).is_some_and(|epoch| known.age + LOGIN > epoch.elapsed());
             Box::pin(async move {
-                if old || engine == Engine::Sqlite {
+                if old || engine == Engine::Sqlite || known.idle_for < QUIET {
                     return Ok(!old);
                 }
                 // Before a statement goes over it.

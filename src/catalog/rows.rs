@@ -8,7 +8,6 @@ use std::{
 
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::Serialize;
-use serde_json::json;
 use sqlx::{AnyConnection, Row as _, any::AnyRow};
 
 use super::{Away, Catalog, engine, pool::Pool};
@@ -81,7 +80,7 @@ impl Catalog {
         for value in values {
             query = query.bind(value);
         }
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = self.pool.acquire_to_read().await?;
         let sound = connection.sound();
         let rows = self.pool.told(&sound, query.fetch_all(&mut *connection)).await?;
         let mut found = Vec::with_capacity(rows.len());
@@ -115,7 +114,7 @@ impl Catalog {
             for name in names {
                 query = query.bind(id(class, name));
             }
-            let mut connection = self.pool.acquire().await?;
+            let mut connection = self.pool.acquire_to_read().await?;
             let sound = connection.sound();
             for row in self.pool.told(&sound, query.fetch_all(&mut *connection)).await? {
                 let read = || -> sqlx::Result<Known> {
@@ -144,7 +143,7 @@ impl Catalog {
         );
         let asked = sqlx::query(engine::sql(self.pool.engine(), &text));
         let asked = asked.bind(class).bind(changed).bind(changed).bind(id);
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = self.pool.acquire_to_read().await?;
         let sound = connection.sound();
         let rows = self.pool.told(&sound, asked.fetch_all(&mut *connection)).await?;
         let mut recent = Recent::default();
@@ -176,7 +175,7 @@ impl Catalog {
         loop {
             let asked = sqlx::query(engine::sql(self.pool.engine(), &text));
             let asked = asked.bind(class).bind(microseconds(since)).bind(after.as_str());
-            let mut connection = self.pool.acquire().await?;
+            let mut connection = self.pool.acquire_to_read().await?;
             let sound = connection.sound();
             let rows = self.pool.told(&sound, asked.fetch_all(&mut *connection)).await?;
             for row in &rows {
@@ -241,7 +240,7 @@ pub(super) async fn rewrite(pool: &Pool, record: &Record, before: SystemTime) ->
             .bind(record.message_id.as_str());
         if good.fetch_optional(&mut *transaction).await?.is_some() {
             // Who stored it is known there, and nowhere else.
-            return Ok(());
+            return transaction.rollback().await;
         }
         let gone = sqlx::query(engine::sql(engine, "DELETE FROM objects WHERE id = $1 AND changed < $2"))
             .bind(id.as_str())
@@ -281,10 +280,11 @@ pub(super) async fn write_all(
         }
         return Ok(());
     };
-    let values: Vec<_> = rows.iter().map(|(id, record)| json!(row(id, record))).collect();
+    let values: Vec<_> = rows.iter().map(|(id, record)| row(id, record)).collect();
+    let values = serde_json::to_string(&values).map_err(|error| sqlx::Error::Encode(error.into()))?;
     let holds = engine::newest_holds(engine, &CHANGING);
     let text = format!("INSERT INTO objects ({}) {select}{holds}", COLUMNS.join(", "));
-    let query = sqlx::query(engine::sql(engine, &text)).bind(serde_json::Value::Array(values).to_string());
+    let query = sqlx::query(engine::sql(engine, &text)).bind(values);
     query.execute(connection).await.map(drop)
 }
 

@@ -77,7 +77,7 @@ impl Catalog {
     pub(super) async fn ask_unfinished(&self, class: &str, before: SystemTime) -> Result<Vec<(String, String)>, Away> {
         let text = "SELECT name, upload FROM uploads WHERE class = $1 AND since < $2 ORDER BY since LIMIT 1000";
         let asked = sqlx::query(engine::sql(self.pool.engine(), text)).bind(class).bind(rows::microseconds(before));
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = self.pool.acquire_to_read().await?;
         let sound = connection.sound();
         let found = self.pool.told(&sound, asked.fetch_all(&mut *connection)).await?;
         let read = |row: &sqlx::any::AnyRow| -> sqlx::Result<_> { Ok((row.try_get(0)?, row.try_get(1)?)) };

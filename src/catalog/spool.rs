@@ -241,7 +241,7 @@ impl Spool {
                 None => None,
             };
             if upto.is_some_and(|upto| upto >= number) {
-                return Ok(false);
+                return transaction.rollback().await.map(|()| false);
             }
             rows::write_all(engine, &mut transaction, &rows).await?;
             let text = format!(

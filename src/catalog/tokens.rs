@@ -117,7 +117,7 @@ impl Tokens {
     /// [`Away`] when the database can't be asked.
     pub async fn list(&self) -> Result<Vec<Listed>, Away> {
         let asked = sqlx::query("SELECT record, used FROM tokens ORDER BY id");
-        let mut connection = self.catalog.pool.acquire().await?;
+        let mut connection = self.catalog.pool.acquire_to_read().await?;
         let sound = connection.sound();
         let found = self.catalog.pool.told(&sound, asked.fetch_all(&mut *connection)).await?;
         let read = |row: &sqlx::any::AnyRow| -> Result<Listed, Away> {
@@ -153,7 +153,7 @@ impl Tokens {
     async fn ask(&self, id: &str) -> Result<Option<TokenRecord>, Away> {
         let engine = self.catalog.pool.engine();
         let asked = sqlx::query(engine::sql(engine, "SELECT record FROM tokens WHERE id = $1")).bind(id);
-        let mut connection = self.catalog.pool.acquire().await?;
+        let mut connection = self.catalog.pool.acquire_to_read().await?;
         let sound = connection.sound();
         let found = self.catalog.pool.told(&sound, asked.fetch_optional(&mut *connection)).await?;
         let text: Option<String> = match found {
@@ -241,7 +241,7 @@ fn record(text: &str) -> Result<TokenRecord, Away> {
 impl Catalog {
     async fn sealed(&self, name: &str) -> Result<Option<Vec<u8>>, Away> {
         let asked = sqlx::query(engine::sql(self.pool.engine(), "SELECT message FROM sealed WHERE name = $1"));
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = self.pool.acquire_to_read().await?;
         let sound = connection.sound();
         let found = self.pool.told(&sound, asked.bind(name).fetch_optional(&mut *connection)).await?;
         let Some(row) = found else { return Ok(None) };

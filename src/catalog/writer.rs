@@ -5,14 +5,12 @@
 //! and so they do until all that is in there has been replayed, so that their order stays.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+    collections::VecDeque,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::{Away, pool::Pool, rows, spool::Spool};
 use crate::{config::Engine, index::Record, metrics::Metrics};
@@ -21,82 +19,137 @@ use crate::{config::Engine, index::Record, metrics::Metrics};
 const WAITING: usize = 1024;
 /// How many go together at most.
 const TOGETHER: usize = 256;
-/// How many are worth a transaction where more are coming, and how long is waited for those.
-const WORTH: usize = 16;
-const GATHERING: Duration = Duration::from_millis(1);
-/// Transactions at once, where the database can.
-const WRITERS: usize = 4;
+/// Transactions at once, where the database can, and how many records are worth another one.
+const AT_ONCE: usize = 2;
+const WORTH: usize = 64;
 
 struct Waiting {
     record: Record,
     done: oneshot::Sender<Result<(), Away>>,
+    _room: OwnedSemaphorePermit,
 }
 
 /// Writes down what is told, until durable.
-#[derive(Debug)]
-pub(super) struct Writer {
-    waiting: mpsc::Sender<Waiting>,
-    come: Mutex<Option<mpsc::Receiver<Waiting>>>,
+///
+/// Nobody stands ready for that: who brings a record while nobody writes has all written down
+/// that has come, and those who come meanwhile find it at work. So a record costs no way to
+/// another thread, and those that came in the same moment go together.
+pub(super) struct Writer(Arc<Shared>);
+
+struct Shared {
+    pool: Arc<Pool>,
+    spool: Option<Arc<Spool>>,
+    metrics: Metrics,
+    room: Arc<Semaphore>,
+    queue: Mutex<Queue>,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Waiting>,
+    /// How many are at work on it.
+    rounds: usize,
 }
 
 impl Writer {
-    pub(super) fn new() -> Self {
-        let (waiting, come) = mpsc::channel(WAITING);
-        Self { waiting, come: Mutex::new(Some(come)) }
+    pub(super) fn new(pool: Arc<Pool>, spool: Option<Arc<Spool>>, metrics: Metrics) -> Self {
+        let room = Arc::new(Semaphore::new(WAITING));
+        Self(Arc::new(Shared { pool, spool, metrics, room, queue: Mutex::default() }))
     }
 
     pub(super) async fn write(&self, record: Record) -> Result<(), Away> {
-        let (done, written) = oneshot::channel();
         let gone = || Away::new("the catalogue is ending");
-        self.waiting.send(Waiting { record, done }).await.map_err(|_| gone())?;
+        let room = Arc::clone(&self.0.room).acquire_owned().await.map_err(|_| gone())?;
+        let (done, written) = oneshot::channel();
+        if self.0.push(Waiting { record, done, _room: room }) {
+            // By a task of its own, since who has brought the record may leave.
+            tokio::spawn(Round { shared: Arc::clone(&self.0), over: false }.run());
+        }
         written.await.unwrap_or_else(|_| Err(gone()))
     }
+}
 
-    /// Writes what comes, as long as it is polled.
-    pub(super) async fn run(&self, pool: &Pool, spool: Option<&Arc<Spool>>, metrics: &Metrics) {
-        let Some(come) = self.come.lock().await.take() else { return };
+impl Shared {
+    /// Whether somebody is to go to work.
+    fn push(&self, one: Waiting) -> bool {
         // SQLite has one writer at a time.
-        let writers = if pool.engine() == Engine::Sqlite { 1 } else { WRITERS };
-        let come = Mutex::new(come);
-        // Whether several came the last time.
-        let crowd = AtomicBool::new(false);
-        let writer = || async {
-            loop {
-                let mut batch = Vec::with_capacity(TOGETHER);
-                let mut come = come.lock().await;
-                if come.recv_many(&mut batch, TOGETHER).await == 0 {
-                    return;
-                }
-                if crowd.load(Ordering::Relaxed) && batch.len() < WORTH {
-                    // Others are on their way: a transaction costs as much as many records.
-                    tokio::time::sleep(GATHERING).await;
-                    while batch.len() < TOGETHER
-                        && let Ok(one) = come.try_recv()
-                    {
-                        batch.push(one);
-                    }
-                }
-                drop(come);
-                crowd.store(batch.len() > 2, Ordering::Relaxed);
-                let records: Vec<_> = batch.iter().map(|one| &one.record).collect();
-                let written = write(pool, spool, &records).await;
-                if written.as_ref().is_err_and(|away| !away.is_gone()) && batch.len() > 1 {
-                    // One of them is no good, perhaps: the others must not suffer for it.
-                    for one in batch {
-                        let written = write(pool, spool, &[&one.record]).await;
-                        count(metrics, &written, 1);
-                        let _ = one.done.send(written.map(drop));
-                    }
-                    continue;
-                }
-                count(metrics, &written, records.len());
-                for one in batch {
-                    // Who has left meanwhile doesn't ask any more.
-                    let _ = one.done.send(written.clone().map(drop));
-                }
+        let most = if self.pool.engine() == Engine::Sqlite { 1 } else { AT_ONCE };
+        let mut queue = self.queue();
+        queue.waiting.push_back(one);
+        let wanted = queue.rounds == 0 || (queue.rounds < most && queue.waiting.len() >= WORTH);
+        queue.rounds += usize::from(wanted);
+        wanted
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn write_down(&self, batch: Vec<Waiting>) {
+        let (pool, spool) = (&self.pool, self.spool.as_ref());
+        let records: Vec<_> = batch.iter().map(|one| &one.record).collect();
+        let written = write(pool, spool, &records).await;
+        if written.as_ref().is_err_and(|away| !away.is_gone()) && batch.len() > 1 {
+            // One of them is no good, perhaps: the others must not suffer for it.
+            for one in batch {
+                let written = write(pool, spool, &[&one.record]).await;
+                count(&self.metrics, &written, 1);
+                let _ = one.done.send(written.map(drop));
             }
-        };
-        futures_util::future::join_all((0..writers).map(|_| writer())).await;
+            return;
+        }
+        count(&self.metrics, &written, records.len());
+        for one in batch {
+            // Who has left meanwhile doesn't ask any more.
+            let _ = one.done.send(written.clone().map(drop));
+        }
+    }
+}
+
+/// Who is at work on the queue.
+struct Round {
+    shared: Arc<Shared>,
+    over: bool,
+}
+
+impl Round {
+    async fn run(mut self) {
+        while let Some(batch) = self.next() {
+            self.shared.write_down(batch).await;
+        }
+    }
+
+    /// What has come; where that is nothing, this round is over.
+    fn next(&mut self) -> Option<Vec<Waiting>> {
+        let mut queue = self.shared.queue();
+        let together = queue.waiting.len().min(TOGETHER);
+        if together == 0 {
+            // In one with the look, so that whoever comes next knows to go to work.
+            queue.rounds -= 1;
+            self.over = true;
+            return None;
+        }
+        Some(queue.waiting.drain(..together).collect())
+    }
+}
+
+impl Drop for Round {
+    fn drop(&mut self) {
+        if self.over {
+            return;
+        }
+        // Its runtime ends: nobody is to wait for what won't be done.
+        let mut queue = self.shared.queue();
+        queue.rounds -= 1;
+        if queue.rounds == 0 {
+            queue.waiting.clear();
+        }
+    }
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer").finish_non_exhaustive()
     }
 }
 
