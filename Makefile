@@ -21,7 +21,7 @@ SHELL_SCRIPTS := .ci/run $(shell find certs tests docker -name '*.sh' 2>/dev/nul
 PYTHON_SCRIPTS := $(shell find tests benches -name '*.py' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: run test test-conformance peers lint fmt clippy deny scripts bench bench-catalog bench-proxy audit docs clean help toolchain
+.PHONY: run test test-conformance peers lint fmt clippy deny scripts bench bench-catalog bench-peers bench-proxy audit docs clean help toolchain
 
 # What a build can't do without, named before it fails for the lack of it.
 toolchain:
@@ -67,6 +67,17 @@ bench: toolchain ## benchmarks (BENCH_ARGS)
 bench-proxy: toolchain ## as a proxy beside nginx and haproxy, about 5 minutes; writes target/bench-proxy.json
 	$(CARGO) build --release --locked $(CARGO_FLAGS)
 	$(PYTHON) benches/peers/proxy.py "$(TARGET_DIR)/release/sealward" "$(TARGET_DIR)/bench-proxy.json"
+
+# PEERS, CASES, ROUNDS and more: the head of benches/peers/peers.py.
+bench-peers: toolchain ## beside nginx, haproxy, envoy, caddy and rclone before an S3; writes target/bench-peers.json
+	PYTHON="$(PYTHON)" tests/peers/setup.sh bench
+	$(CARGO) build --release --locked $(CARGO_FLAGS)
+	@# Built and seen to be, then asked for by the path that cargo gives it.
+	$(CARGO) bench --no-run --locked $(CARGO_FLAGS) --bench sink
+	sink="$$($(CARGO) bench --no-run --locked $(CARGO_FLAGS) --bench sink --message-format=json 2>/dev/null | \
+		sed -n 's|.*"executable":"\([^"]*/sink-[^"]*\)".*|\1|p')"; \
+	$(PYTHON) benches/peers/peers.py "$(TARGET_DIR)/release/sealward" "$$sink" \
+		"$(TARGET_DIR)/peers/bench" "$(TARGET_DIR)/bench-peers.json"
 
 # ROUNDS, SECONDS and more: the head of benches/catalog/uploads.py. Needs PostgreSQL and MariaDB.
 bench-catalog: toolchain ## what a catalogue adds to uploads, and the records it takes, about 5 minutes

