@@ -99,7 +99,9 @@ fn every_dependency_has_its_row() {
         assert!(rows.contains(name.as_str()), "README.md has no row for the dependency {name}");
     }
     let mut others = dependencies(&read("fuzz/Cargo.toml"));
-    for list in ["tests/peers/requirements.txt", "tests/peers/requirements-cli.txt"] {
+    for list in
+        ["tests/peers/requirements.txt", "tests/peers/requirements-cli.txt", "tests/peers/requirements-bench.txt"]
+    {
         others.extend(read(list).lines().filter_map(|line| line.split_once("==")).map(|(name, _)| name.to_owned()));
     }
     for row in rows {

@@ -22,7 +22,7 @@ use sqlx::{
     any::{AnyConnectOptions, AnyPoolOptions},
     pool::PoolConnection,
 };
-use tokio::sync::watch;
+use tokio::{runtime::Handle, sync::watch};
 
 use super::{
     access,
@@ -120,6 +120,9 @@ impl Drop for Held {
     fn drop(&mut self) {
         if !self.sound.0.load(Ordering::Acquire) {
             self.connection.close_on_drop();
+        } else if let Ok(runtime) = Handle::try_current() {
+            // It is asked once more whether it is there, for which sqlx itself would wait without an end.
+            runtime.spawn(tokio::time::timeout(PING, self.connection.return_to_pool()));
         }
     }
 }
@@ -236,7 +239,8 @@ impl Pool {
                 Err(error) => error,
             };
             if !is_refused(&error) || Instant::now() + pause > until {
-                let busy = pool.size() >= pool.options().get_max_connections() && pool.num_idle() == 0;
+                // Those there are have been in use all the while.
+                let busy = pool.size() >= pool.options().get_max_connections();
                 if !(busy && matches!(error, sqlx::Error::PoolTimedOut)) {
                     self.down();
                 }
@@ -266,7 +270,9 @@ impl Pool {
             }
             Ok(Err(error)) => {
                 let away = away(&error);
-                sound.0.store(matches!(error, sqlx::Error::Database(_)), Ordering::Release);
+                // A file's may have been rolled back behind sqlx's back: on a full disk, for one.
+                let sound_still = self.engine != Engine::Sqlite && matches!(error, sqlx::Error::Database(_));
+                sound.0.store(sound_still, Ordering::Release);
                 if away.is_gone() && !is_busy(&error) {
                     self.down();
                 }
@@ -403,7 +409,7 @@ fn pool(
     options: AnyConnectOptions,
     epoch: &Arc<Mutex<Option<Instant>>>,
 ) -> AnyPool {
-    let epoch = Arc::clone(epoch);
+    let (epoch, wait) = (Arc::clone(epoch), config.wait);
     AnyPoolOptions::new()
         .max_connections(most)
         .acquire_timeout(config.wait)
@@ -417,6 +423,9 @@ fn pool(
                     for pragma in FILE_PRAGMAS {
                         sqlx::query(pragma).execute(&mut *connection).await?;
                     }
+                    // Another process may have the file; whoever asked is told before giving up.
+                    let busy = format!("PRAGMA busy_timeout = {}", (wait / 2).as_millis());
+                    sqlx::query(sqlx::AssertSqlSafe(busy)).execute(&mut *connection).await?;
                 }
                 Ok(())
             })

@@ -154,13 +154,15 @@ impl Spool {
         let text = serde_json::to_vec(records).map_err(|error| Away::new(error.to_string()))?;
         let sealed = self.sealing.seal(PURPOSE, &text).await?;
         let (bytes, records) = (sealed.len() as u64, records.len());
-        let (number, full) = {
-            let files = self.files();
-            (files.next, files.bytes + bytes > self.most)
+        let number = {
+            let mut files = self.files();
+            if files.bytes + bytes > self.most {
+                return Err(Away::new("the spool is full"));
+            }
+            // Taken for good: what is written under it may be there though nobody waits for it.
+            files.next += 1;
+            files.next - 1
         };
-        if full {
-            return Err(Away::new("the spool is full"));
-        }
         let spool = Arc::clone(self);
         let written = tokio::task::spawn_blocking(move || write(&spool.folder, &name_of(number, records), &sealed));
         written
@@ -170,7 +172,6 @@ impl Spool {
         let mut files = self.files();
         files.there.insert(number, Found { bytes, records });
         files.bytes += bytes;
-        files.next = number + 1;
         self.records.fetch_add(records, Ordering::AcqRel);
         drop(files);
         self.tell();

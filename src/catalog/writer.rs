@@ -8,6 +8,7 @@ use std::{
     collections::VecDeque,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -22,6 +23,8 @@ const TOGETHER: usize = 256;
 /// Transactions at once, where the database can, and how many records are worth another one.
 const AT_ONCE: usize = 2;
 const WORTH: usize = 64;
+/// What has been written for so long may wait for something: others needn't.
+const SLOW: Duration = Duration::from_millis(50);
 
 struct Waiting {
     record: Record,
@@ -47,8 +50,9 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Waiting>,
-    /// How many are at work on it.
+    /// How many are at work on it, and since when the last of them has what it took.
     rounds: usize,
+    taken: Option<Instant>,
 }
 
 impl Writer {
@@ -76,7 +80,8 @@ impl Shared {
         let most = if self.pool.engine() == Engine::Sqlite { 1 } else { AT_ONCE };
         let mut queue = self.queue();
         queue.waiting.push_back(one);
-        let wanted = queue.rounds == 0 || (queue.rounds < most && queue.waiting.len() >= WORTH);
+        let slow = queue.taken.is_some_and(|taken| taken.elapsed() > SLOW);
+        let wanted = queue.rounds == 0 || (queue.rounds < most && (slow || queue.waiting.len() >= WORTH));
         queue.rounds += usize::from(wanted);
         wanted
     }
@@ -129,6 +134,7 @@ impl Round {
             self.over = true;
             return None;
         }
+        queue.taken = Some(Instant::now());
         Some(queue.waiting.drain(..together).collect())
     }
 }
