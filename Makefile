@@ -10,6 +10,8 @@ CARGO_TEST_FLAGS ?=
 TEST_ARGS ?=
 BENCH_ARGS ?=
 RUN_ARGS ?= dev
+# What `flame` draws: a case of benches/peers/cases.py.
+CASE ?= put-4k
 
 CARGO_DENY_VERSION := 0.20.2
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
@@ -21,7 +23,7 @@ SHELL_SCRIPTS := .ci/run $(shell find certs tests docker -name '*.sh' 2>/dev/nul
 PYTHON_SCRIPTS := $(shell find tests benches -name '*.py' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: run test test-conformance peers lint fmt clippy deny scripts bench bench-catalog bench-peers bench-proxy audit docs clean help toolchain
+.PHONY: run test test-conformance peers lint fmt clippy deny scripts bench bench-catalog bench-growth bench-peers bench-proxy flame audit docs clean help toolchain
 
 # What a build can't do without, named before it fails for the lack of it.
 toolchain:
@@ -78,6 +80,25 @@ bench-peers: toolchain ## beside nginx, haproxy, envoy, caddy and rclone before 
 		sed -n 's|.*"executable":"\([^"]*/sink-[^"]*\)".*|\1|p')"; \
 	$(PYTHON) benches/peers/peers.py "$(TARGET_DIR)/release/sealward" "$$sink" \
 		"$(TARGET_DIR)/peers/bench" "$(TARGET_DIR)/bench-peers.json"
+
+# CASES, ROUNDS and more: the head of benches/peers/growth.py.
+bench-growth: toolchain ## cost by uploads at once and by objects' size, beside nginx, half an hour; writes target/bench-growth.json
+	PYTHON="$(PYTHON)" tests/peers/setup.sh bench
+	$(CARGO) build --release --locked $(CARGO_FLAGS)
+	$(CARGO) bench --no-run --locked $(CARGO_FLAGS) --bench sink
+	sink="$$($(CARGO) bench --no-run --locked $(CARGO_FLAGS) --bench sink --message-format=json 2>/dev/null | \
+		sed -n 's|.*"executable":"\([^"]*/sink-[^"]*\)".*|\1|p')"; \
+	$(PYTHON) benches/peers/growth.py "$(TARGET_DIR)/release/sealward" "$$sink" \
+		"$(TARGET_DIR)/peers/bench" "$(TARGET_DIR)/bench-growth.json"
+
+# SECONDS, STACKS and more: the head of benches/peers/flame.py. Needs perf, and root's leave to look.
+flame: toolchain ## where processor time goes in a case of bench-peers (CASE); writes target/flame-CASE.svg
+	$(CARGO) build --release --locked $(CARGO_FLAGS)
+	$(CARGO) bench --no-run --locked $(CARGO_FLAGS) --bench sink
+	sink="$$($(CARGO) bench --no-run --locked $(CARGO_FLAGS) --bench sink --message-format=json 2>/dev/null | \
+		sed -n 's|.*"executable":"\([^"]*/sink-[^"]*\)".*|\1|p')"; \
+	$(PYTHON) benches/peers/flame.py "$(TARGET_DIR)/release/sealward" "$$sink" \
+		"$(TARGET_DIR)/peers/bench" "$(CASE)" "$(TARGET_DIR)/flame-$(CASE).svg"
 
 # ROUNDS, SECONDS and more: the head of benches/catalog/uploads.py. Needs PostgreSQL and MariaDB.
 bench-catalog: toolchain ## what a catalogue adds to uploads, and the records it takes, about 5 minutes

@@ -19,6 +19,7 @@ CHUNK = 256 << 10  # a frame of Sealward's, as it comes
 # Requests are made before anything is timed, each thread's its own: wrk must be cheap.
 SCRIPT = """
 local threads, made, at = 0, {}, 0
+local before, after
 function setup(thread)
   thread:set("own", threads)
   threads = threads + 1
@@ -31,6 +32,12 @@ function init(args)
     local headers = {}
     if token then headers["Authorization"] = "Bearer " .. token end
     if kind == "put" then
+      -- Each under a name of its own, as uploads mostly are.
+      local whole = wrk.format("PUT", path .. "@", headers, body)
+      local from, to = string.find(whole, "@", 1, true)
+      before, after = string.sub(whole, 1, from - 1) .. own .. "-", string.sub(whole, to + 1)
+      return
+    elseif kind == "again" then
       made[#made + 1] = wrk.format("PUT", path .. number, headers, body)
     elseif kind == "get" then
       made[#made + 1] = wrk.format("GET", path .. number, headers)
@@ -41,8 +48,9 @@ function init(args)
   end
 end
 function request()
-  at = at % #made + 1
-  return made[at]
+  at = at + 1
+  if before then return before .. at .. after end
+  return made[(at - 1) % #made + 1]
 end
 """
 
@@ -172,7 +180,7 @@ class Asker:
         if report["failed"] or not report["requests"]:
             raise Failed(f"{report['failed']} requests failed, {report['requests']} were answered")
         # Heads differ by a few bytes; of each connection one answer may be half there.
-        least = 0 if kind == "put" else size
+        least = 0 if kind in ("put", "again") else size
         if not 0 <= report["bytes"] - report["requests"] * least <= (report["requests"] + CONNECTIONS) * 2048 + (
             CONNECTIONS * size
         ):

@@ -133,6 +133,12 @@ def put_small(world, up):
     return asked(report, cpu, SECONDS, SMALL)
 
 
+def put_again(world, up):
+    report, cpu, _ = spent(up, lambda: world.asker.wrk(up, "again", "small-", NAMES, SMALL, SECONDS))
+    world.asker.settled(up, takes=report["requests"] * SMALL, count=report["requests"], slack=CONNECTIONS)
+    return asked(report, cpu, SECONDS, SMALL)
+
+
 def get_small(world, up):
     report, cpu, _ = spent(up, lambda: world.asker.wrk(up, "get", "small-", NAMES, SMALL, SECONDS))
     world.asker.settled(up, gives=report["requests"] * SMALL, slack=CONNECTIONS)
@@ -190,6 +196,7 @@ CASES = {
     "put-8x64m": Case(put_middle),
     "get-8x64m": Case(get_middle, "middle", twice=True),
     "put-4k": Case(put_small),
+    "put-4k-again": Case(put_again, "small"),
     "get-4k": Case(get_small, "small"),
     "range-256k": Case(ranges, "large", twice=True),
     "handshake": Case(handshake),
@@ -210,9 +217,9 @@ def who(case, names):
     return [name for name in names if case.twice or name != "nginx-buffered"]
 
 
-def rounds(world, title, names):
-    """By system: the figures of each round, and what made some of them void."""
-    case, found, void = CASES[title], {}, {}
+def rounds(world, title, names, case=None):
+    """By system: the figures of each round, and what made some of them void; of a case of one's own, or ours."""
+    case, found, void = case or CASES[title], {}, {}
 
     def attempt(name, work):
         if name in void:
