@@ -41,8 +41,8 @@ use crate::{
     tls::{acme, clients::Clients},
 };
 
-/// hyper's buffer for one HTTP/1 connection, bytes each way; a head's own limit is below it.
-const HTTP1_BUFFER: usize = 128 << 10;
+/// Connections at once that have large buffers; those that come when there are more have small ones.
+const FEW: i64 = 64;
 /// Requests at once on one HTTP/2 connection.
 const HTTP2_STREAMS: u32 = 100;
 /// What a peer may send ahead on one stream, in bytes: bounds the speed of an
@@ -119,7 +119,9 @@ pub(super) async fn run<S: Handler>(arrival: Arrival, tls: Arc<ServerConfig>, se
         return;
     }
     let peer = client.unwrap_or(peer);
-    let _state = In::new(&shared.metrics, "serving");
+    let state = In::new(&shared.metrics, "serving");
+    let sizes = Sizes::beside(state.0.get());
+    stream.get_mut().1.set_buffer_limit(Some(sizes.tls));
 
     let session = stream.get_ref().1;
     let protocol = if session.alpn_protocol() == Some(b"h2") { Protocol::Http2 } else { Protocol::Http1 };
@@ -133,7 +135,7 @@ pub(super) async fn run<S: Handler>(arrival: Arrival, tls: Arc<ServerConfig>, se
     let end = match protocol {
         Protocol::Http1 => {
             let guard = Guard::new(io, verdicts, pulse.clone(), connection.clone());
-            let served = Http1::new(guard, door, http1_builder(&shared.limits));
+            let served = Http1::new(guard, door, http1_builder(&shared.limits, sizes));
             drive(served, &pulse, &connection, &mut stop).await
         }
         Protocol::Http2 => {
@@ -164,6 +166,23 @@ pub(super) async fn run<S: Handler>(arrival: Arrival, tls: Arc<ServerConfig>, se
         End::Stopped => tracing::debug!(%peer, "connection cut by the end of serving"),
     }
     drop((open, permit));
+}
+
+/// What a connection may buffer beside the budget; bytes.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    /// hyper's buffer for HTTP/1, each way; a head's own limit is below it.
+    http1: usize,
+    /// What is encrypted and not yet taken by the peer: the more goes out at once, the less each byte costs.
+    tls: usize,
+}
+
+impl Sizes {
+    /// Those of one more beside `open` connections: few have much to carry each, and of many it is their number
+    /// that takes the memory.
+    fn beside(open: i64) -> Self {
+        if open <= FEW { Self { http1: 128 << 10, tls: 256 << 10 } } else { Self { http1: 32 << 10, tls: 64 << 10 } }
+    }
 }
 
 /// How a connection ended.
@@ -386,7 +405,7 @@ fn told(session: &rustls::ServerConnection) -> TlsInfo {
     }
 }
 
-fn http1_builder(limits: &Limits) -> http1::Builder {
+fn http1_builder(limits: &Limits, sizes: Sizes) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
@@ -394,7 +413,7 @@ fn http1_builder(limits: &Limits) -> http1::Builder {
         .header_read_timeout(None)
         // The guard has a word for what is longer, and hyper has none.
         .max_header_size(limits.header_bytes)
-        .max_buf_size(HTTP1_BUFFER.max(limits.header_bytes))
+        .max_buf_size(sizes.http1.max(limits.header_bytes))
         .half_close(false)
         .pipeline_flush(false)
         .keep_alive(true);

@@ -29,6 +29,8 @@ use crate::http::{Body, BodyError, Connection};
 pub(super) struct Watched<T> {
     inner: T,
     pulse: Arc<Pulse>,
+    /// What ended it behind bytes that were to go on first.
+    broken: Option<io::Error>,
 }
 
 /// The service of one connection: counts each request, and tells it what it came on.
@@ -105,17 +107,31 @@ impl Running {
 
 impl<T> Watched<T> {
     pub(super) fn new(inner: T, pulse: Arc<Pulse>) -> Self {
-        Self { inner, pulse }
+        Self { inner, pulse, broken: None }
     }
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
-        if buf.filled().len() > before {
-            self.pulse.received();
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Err(error));
         }
+        let before = buf.filled().len();
+        let mut at = before;
+        // TLS gives one record at a time, of 16 KiB at most: those that there is room for go on together, or
+        // each would be a round of its own for all who wait for a body.
+        loop {
+            match Pin::new(&mut self.inner).poll_read(cx, buf) {
+                Poll::Ready(Ok(())) if buf.filled().len() > at && buf.remaining() > 0 => at = buf.filled().len(),
+                end @ (Poll::Ready(_) | Poll::Pending) if buf.filled().len() == before => return end,
+                Poll::Ready(Err(error)) => {
+                    self.broken = Some(error);
+                    break;
+                }
+                Poll::Ready(Ok(())) | Poll::Pending => break,
+            }
+        }
+        self.pulse.received();
         Poll::Ready(Ok(()))
     }
 }
