@@ -186,7 +186,7 @@ fn cpu() -> bool {
         let client = sealward::store::s3::client(&config);
         let sse = Sse { kind: ServerSideEncryption::AwsKms, arn: OURS.into(), required: true };
         let settings = Settings { bucket: BUCKET.into(), sse: Some(sse), versions: false };
-        let store = S3Store::new(client.clone(), settings, Metrics::new().expect("metrics"));
+        let store = S3Store::new(&config, settings, Metrics::new().expect("metrics"));
         let part = Bytes::from(support::pattern(PART));
         // Connections, and code that was never run.
         bare(&client, &part, 4).await;
@@ -260,6 +260,7 @@ async fn ours(store: &S3Store, part: &Bytes, parts: usize) {
         condition: Condition::None,
         id: MessageId::from([7; 32]),
         length: Some((part.len() * parts) as u64),
+        tells: false,
     };
     let mut upload = store.begin(target).await.expect("begins");
     for _ in 0..parts {

@@ -11,6 +11,10 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 use crate::fault::chain;
 
+mod credentials;
+
+pub use credentials::KeptCredentials;
+
 /// Who says nothing for so long isn't there.
 const CONNECT: Duration = Duration::from_secs(3);
 /// Tries of one call, the first included; jittered exponential pauses between.
@@ -109,6 +113,17 @@ impl Trouble {
         };
         let (shown, number) = (code.as_deref().unwrap_or("no code"), status.unwrap_or(0));
         Self { kind, detail: format!("{shown} ({number}): {what}"), code }
+    }
+
+    /// A call that was sent, and got no answer.
+    pub fn unanswered(detail: String) -> Self {
+        Self { kind: TroubleKind::Unanswered, code: None, detail }
+    }
+
+    /// An answer of `status` with the service's own `code` and words.
+    pub fn answered(status: u16, code: Option<&str>, words: &str) -> Self {
+        let detail = format!("{} ({status}): {words}", code.unwrap_or("no code"));
+        Self { kind: by_answer(Some(status), code), code: code.map(str::to_owned), detail }
     }
 
     /// An answer of success that doesn't say what it must.

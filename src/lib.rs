@@ -7,7 +7,7 @@
 //!
 //! | floor | rooms |
 //! |---|---|
-//! | 0 | [`fault`], [`secret`], [`budget`], [`proof`], [`replace`] |
+//! | 0 | [`fault`], [`secret`], [`budget`], [`proof`], [`replace`], [`shelf`] |
 //! | 1 | [`aws`], [`config`], [`index`], [`metrics`], [`message`] |
 //! | 2 | [`keys`], [`secrets`], [`store`], [`tls`], [`upstream`] |
 //! | 3 | [`http`], [`objects`], [`identity`] |
@@ -22,6 +22,7 @@ pub mod fault;
 pub mod proof;
 pub mod replace;
 pub mod secret;
+pub mod shelf;
 
 // Floor 1: values, names and the sealed format. No I/O but reading the configuration.
 pub mod aws;

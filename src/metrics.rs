@@ -4,6 +4,8 @@
 //! registry is global. Seconds, bytes, `_total`; every label is bounded: `key`
 //! and `class` are configured names, `route` is a configured path.
 
+use std::{ops::Deref, sync::Arc};
+
 use prometheus::{
     CounterVec, Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
@@ -17,11 +19,23 @@ const REQUEST_SECONDS: &[f64] =
 /// To an hour: uploads may be large.
 const UPLOAD_SECONDS: &[f64] = &[0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0];
 
+/// [`Families`] for whoever needs them; a clone is one count.
+#[derive(Clone, Debug)]
+pub struct Metrics(Arc<Families>);
+
+impl Deref for Metrics {
+    type Target = Families;
+
+    fn deref(&self) -> &Families {
+        &self.0
+    }
+}
+
 macro_rules! families {
     ($($(#[$doc:meta])* $field:ident: $kind:ident = $name:literal, $help:literal $(, [$($label:literal),*])? $(, in $buckets:expr)?;)*) => {
         /// Every family, registered once.
-        #[derive(Clone, Debug)]
-        pub struct Metrics {
+        #[derive(Debug)]
+        pub struct Families {
             registry: Registry,
             $($(#[$doc])* pub $field: $kind,)*
         }
@@ -35,7 +49,7 @@ macro_rules! families {
                 let registry = Registry::new();
                 $(let $field = make!($kind, $name, $help $(, [$($label),*])? $(, $buckets)?)?;
                 registry.register(Box::new($field.clone()))?;)*
-                let metrics = Self { registry, $($field,)* };
+                let metrics = Self(Arc::new(Families { registry, $($field,)* }));
                 metrics.begin()?;
                 Ok(metrics)
             }

@@ -215,7 +215,7 @@ impl<'a> Sources<'a> {
             Place::Bucket(bucket) => {
                 let aws = self.aws.as_ref().ok_or_else(|| StartError::new(&part, "AWS isn't configured"))?;
                 let settings = settings(bucket, sse_arn);
-                Ok(Arc::new(S3Store::new(s3::client(aws), settings, self.metrics.clone())))
+                Ok(Arc::new(S3Store::new(aws, settings, self.metrics.clone())))
             }
         }
     }
@@ -228,7 +228,7 @@ impl<'a> Sources<'a> {
         };
         let aws = aws::load(region).await.map_err(StartError::of("aws"))?;
         let settings = s3::Settings { bucket: name.to_owned(), sse: None, versions: false };
-        Ok(Arc::new(S3Store::new(s3::client(&aws), settings, metrics.clone())))
+        Ok(Arc::new(S3Store::new(&aws, settings, metrics.clone())))
     }
 
     fn folder(&mut self, folder: &Path, part: &str) -> Result<Arc<dyn Store>, StartError> {

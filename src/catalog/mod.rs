@@ -98,7 +98,7 @@ impl Catalog {
         tracing::info!(engine, place = pool.place(), "catalogue at hand");
         let (writer, stuck) =
             (Writer::new(Arc::clone(&pool), spool.clone(), metrics.clone()), watch::Sender::new(false));
-        Ok(Arc::new(Self { pool, writer, spool, stuck, metrics, me: rows::hex(&me) }))
+        Ok(Arc::new(Self { pool, writer, spool, stuck, metrics, me: hex::encode(me) }))
     }
 
     /// Keeps it going: connections, and what is spooled. Never ends by itself.

@@ -351,11 +351,7 @@ pub(super) fn size(record: &Record) -> i64 {
 /// What a row of the object is found by: names are longer than MySQL's indexes take.
 pub(super) fn id(class: &str, name: &str) -> String {
     let bytes = [class.as_bytes(), b"\0", name.as_bytes()].concat();
-    hex(digest(&SHA256, &bytes).as_ref())
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(digest(&SHA256, &bytes).as_ref())
 }
 
 /// The row that a page ended with.

@@ -113,7 +113,7 @@ impl Spool {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&path)(error)),
             // Numbers begin anew where nothing waits, and so they must be another spool's.
             _ => {
-                let name = rows::hex(&random_array::<16>().map_err(|error| Away::new(error.to_string()))?);
+                let name = hex::encode(random_array::<16>().map_err(|error| Away::new(error.to_string()))?);
                 write(folder, NAME, name.as_bytes()).map_err(at(&path))?;
                 name
             }

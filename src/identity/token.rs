@@ -35,7 +35,7 @@ impl Token {
     /// When the system gives no randomness.
     pub fn fresh() -> Result<Self, NoRandomness> {
         let id: [u8; ID_LEN / 2] = random_array()?;
-        let id = id.iter().map(|byte| format!("{byte:02x}")).collect();
+        let id = hex::encode(id);
         let secret = URL_SAFE_NO_PAD.encode(Key256::random()?.expose());
         Ok(Self { id, secret: SecretText::new(secret) })
     }

@@ -54,8 +54,8 @@ pub struct Unwrapped {
     flights: Arc<SingleFlight<[u8; 32], Outcome>>,
 }
 
-/// What an unwrap came to.
-type Outcome = Result<Arc<Key256>, KeyFailure>;
+/// What an unwrap came to, and when.
+type Outcome = Result<(Arc<Key256>, Instant), KeyFailure>;
 
 /// A data key that many messages may share.
 struct Issued {
@@ -78,6 +78,8 @@ pub struct Opened {
     pub key: Arc<Key256>,
     /// The configured name of the key that wrapped it.
     pub name: String,
+    /// When it was unwrapped: what is derived from it is kept no longer than it is.
+    pub since: Instant,
 }
 
 impl DataKeys {
@@ -134,9 +136,9 @@ impl DataKeys {
         for data_key in data_keys {
             let Some(name) = self.provider.recognise(data_key) else { continue };
             match self.unwrap(data_key, context).await {
-                Ok(key) => {
+                Ok((key, since)) => {
                     self.metrics.data_key_uses.with_label_values(&[name, "open"]).inc();
-                    return Ok(Opened { key, name: name.to_owned() });
+                    return Ok(Opened { key, name: name.to_owned(), since });
                 }
                 Err(KeyFailure::Refused(detail)) => refused = Some(detail),
                 Err(failure) => away = Some(failure),
@@ -150,6 +152,12 @@ impl DataKeys {
                 "none of its data keys is wrapped under a key that this class may open",
             )),
         })
+    }
+
+    /// Notes that a message was opened by what was derived from the key called `name` before.
+    pub fn used(&self, name: &str) {
+        self.count("derived_hit");
+        self.metrics.data_key_uses.with_label_values(&[name, "open"]).inc();
     }
 
     /// How long an unwrapped key is kept; what is derived from one is kept no longer.
@@ -257,7 +265,8 @@ impl DataKeys {
                 bytes: AtomicU64::new(0),
             });
             for data_key in &issued.encrypted {
-                unwrapped.entries.insert(id_of(&class, data_key, &context), Ok(Arc::clone(&issued.key)));
+                let held = Ok((Arc::clone(&issued.key), issued.born));
+                unwrapped.entries.insert(id_of(&class, data_key, &context), held);
             }
             if put_up {
                 let mut board = lock(&board);
@@ -272,11 +281,7 @@ impl DataKeys {
         }
     }
 
-    async fn unwrap(
-        &self,
-        data_key: &EncryptedDataKey,
-        context: &EncryptionContext,
-    ) -> Result<Arc<Key256>, KeyFailure> {
+    async fn unwrap(&self, data_key: &EncryptedDataKey, context: &EncryptionContext) -> Outcome {
         let id = id_of(&self.class, data_key, context);
         if let Some(denied) = self.unwrapped.denied.get(&id) {
             self.count("unwrap_refused");
@@ -292,7 +297,7 @@ impl DataKeys {
             let Unwrapped { entries, denied, .. } = self.unwrapped.clone();
             let (data_key, context) = (data_key.clone(), context.clone());
             async move {
-                let outcome = provider.unwrap(&data_key, &context).await.map(Arc::new);
+                let outcome = provider.unwrap(&data_key, &context).await.map(|key| (Arc::new(key), Instant::now()));
                 // What says nothing of the key itself isn't remembered.
                 if matches!(outcome, Ok(_) | Err(KeyFailure::Refused(_))) {
                     entries.insert(id, outcome.clone());
@@ -385,8 +390,8 @@ struct Lives {
     unwrapped: Duration,
 }
 
-impl<K> Expiry<K, Result<Arc<Key256>, KeyFailure>> for Lives {
-    fn expire_after_create(&self, _: &K, outcome: &Result<Arc<Key256>, KeyFailure>, _: Instant) -> Option<Duration> {
+impl<K> Expiry<K, Outcome> for Lives {
+    fn expire_after_create(&self, _: &K, outcome: &Outcome, _: Instant) -> Option<Duration> {
         Some(if outcome.is_ok() { self.unwrapped } else { FAILED_AGE })
     }
 }

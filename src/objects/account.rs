@@ -34,6 +34,8 @@ pub(super) struct Before {
     pub(super) condition: Condition,
     /// Whether something stood there, where the store's answer to the write won't say.
     pub(super) replaces: Option<bool>,
+    /// Whether it is for the store to say.
+    pub(super) tells: bool,
     /// Whose place the message takes, where that is to be written down.
     pub(super) message: Option<String>,
 }
@@ -83,7 +85,7 @@ impl Objects {
             let Some((stat, message)) = self.standing(&self.name_of(key)).await? else {
                 return match condition {
                     WriteCondition::None | WriteCondition::Absent => {
-                        Ok(Before { condition: Condition::Absent, replaces: Some(false), message: None })
+                        Ok(Before { condition: Condition::Absent, replaces: Some(false), tells: false, message: None })
                     }
                     WriteCondition::Present | WriteCondition::OneOf(_) => Err(fault_of(Failure::Precondition)),
                 };
@@ -102,7 +104,7 @@ impl Objects {
                 return Err(fault_of(Failure::Precondition));
             }
             let condition = Condition::Matches(stat.etag);
-            return Ok(Before { condition, replaces: Some(true), message: Some(message) });
+            return Ok(Before { condition, replaces: Some(true), tells: false, message: Some(message) });
         }
         Err(fault_of(Failure::Conflict))
     }
@@ -135,7 +137,7 @@ impl Objects {
         }
         let header = Header::parse(&head, &Caps::default()).ok().flatten();
         let header = header.ok_or_else(|| Fault::damaged(Tamper::Foreign, "what stands there is no message"))?;
-        Ok(Some((stat, hex(header.id()))))
+        Ok(Some((stat, header.id().to_string())))
     }
 
     /// Writes down that `stored` is there.
@@ -173,7 +175,7 @@ impl Objects {
     pub(super) fn record(&self, key: &ObjectKey, lease: &Lease, id: &MessageId, by: &str) -> Record {
         let key_name = sealed_under(lease.encrypted(), lease.name());
         let by = by.chars().take(CALLER).collect();
-        Record { message_id: hex(id), key: key_name, by, ..self.blank(key, State::Stored) }
+        Record { message_id: id.to_string(), key: key_name, by, ..self.blank(key, State::Stored) }
     }
 
     /// A record of `key` as of now, with nothing of a message in it.
@@ -371,7 +373,7 @@ impl Objects {
         let record = Record {
             size: verified.extent.plaintext_length(),
             etag: verified.stat.etag.0.clone(),
-            message_id: hex(header.id()),
+            message_id: header.id().to_string(),
             key: sealed_under(header.data_keys(), &verified.key_name),
             by: UNKNOWN.to_owned(),
             ..self.blank(key, State::Stored)
@@ -393,8 +395,4 @@ fn fits(condition: &WriteCondition, there: &Stat) -> bool {
         WriteCondition::Absent => false,
         WriteCondition::OneOf(tags) => tags.contains(&there.etag),
     }
-}
-
-pub(super) fn hex(id: &MessageId) -> String {
-    id.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
 }

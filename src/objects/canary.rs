@@ -174,13 +174,14 @@ impl Objects {
         let length = Some(raw.len() as u64);
         let raw = Bytes::from(raw);
         let other = Condition::Matches(ETag("00000000000000000000000000000000".into()));
-        for (condition, name) in [(Condition::Absent, "If-None-Match"), (other, "If-Match")] {
-            let target = Target { name: self.name_of(key), attributes: attributes.clone(), condition, id, length };
+        for (condition, header) in [(Condition::Absent, "If-None-Match"), (other, "If-Match")] {
+            let (name, attributes) = (self.name_of(key), attributes.clone());
+            let target = Target { name, attributes, condition, id, length, tells: false };
             match self.store.put(target, raw.clone().into()).await {
                 Err(Failure::Precondition) => {}
                 Err(failure) => return Proof::fail(what, failure),
                 Ok(_) => {
-                    return Proof::fail(what, format!("the store doesn't enforce {name}: use one that does"));
+                    return Proof::fail(what, format!("the store doesn't enforce {header}: use one that does"));
                 }
             }
         }

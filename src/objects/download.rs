@@ -18,9 +18,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::{
-    Description, ObjectKey, Objects, Preconditions, Verdict,
-    account::hex,
-    fault_of,
+    Description, ObjectKey, Objects, Preconditions, Verdict, fault_of,
     verified::{Verified, damaged, header_bytes},
 };
 use crate::{
@@ -330,7 +328,7 @@ impl Objects {
         let verdict = judge(wanted, &stat)?;
         let mut head = Vec::new();
         fill(source.as_mut(), &mut head, header_bytes(&stat)).await?;
-        let verified = Arc::new(self.believe(key, stat, &head).await?);
+        let verified = self.believe_again(key, name, stat, &head).await?;
         is_newest(newest, &verified)?;
         if verdict == Verdict::NotModified {
             return Ok(Answer::NotModified(found(&verified, Chunks::none())));
@@ -611,7 +609,7 @@ impl Stop {
 /// Whether `verified` is what may be served; anything may where nobody is asked.
 fn is_newest(newest: Option<&Newest>, verified: &Verified) -> Result<(), Stop> {
     let Some(newest) = newest else { return Ok(()) };
-    let message = hex(verified.opener.header().id());
+    let message = verified.opener.header().id().to_string();
     if newest.allows(Some(&message)) {
         return Ok(());
     }

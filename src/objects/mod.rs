@@ -129,6 +129,7 @@ impl Objects {
     pub fn sweep(&self) {
         self.keys.sweep();
         self.verified.sweep();
+        self.store.sweep();
     }
 
     /// The name in the store.

@@ -84,7 +84,7 @@ pub fn logged(key: &str, how: LogObjectKeys) -> Option<String> {
         LogObjectKeys::Plain => Some(key.to_owned()),
         LogObjectKeys::Hashed => {
             let digest = digest(&SHA256, key.as_bytes());
-            Some(digest.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect())
+            Some(hex::encode(&digest.as_ref()[..8]))
         }
         LogObjectKeys::Omitted => None,
     }

@@ -130,11 +130,12 @@ impl Objects {
         };
         let objects = Arc::clone(self);
         let begun = Begun::new(self, slot);
-        let task = tokio::spawn(async move {
+        // Boxed: it is large, and a runtime moves what it is given several times.
+        let task = tokio::spawn(Box::pin(async move {
             let receipt = objects.seal(upload).await;
             begun.ended(receipt.as_ref().err());
             receipt
-        });
+        }));
         task.await.unwrap_or_else(|error| Err(Fault::internal(format!("an upload's task ended: {error}"))))
     }
 
@@ -174,7 +175,7 @@ impl Objects {
         let context = context_of(class, &upload.key).map_err(Fault::internal)?;
         let shared = class.binding == Binding::MessageId;
         let (there, lease) =
-            tokio::join!(self.before(&upload.key, &upload.condition), self.keys.issue(&context, shared));
+            tokio::join!(self.before(&upload.key, &upload.condition, upload.length), self.keys.issue(&context, shared));
         let (before, lease) = (there?, lease.map_err(|failure| key_fault(&failure))?);
 
         // The id is drawn after the data key is fixed: see the format's page.
@@ -186,7 +187,7 @@ impl Objects {
         let layout = sealer.layout();
         let length = upload.length.map(|length| layout.sealed_length(length));
         let record = self.record(&upload.key, &lease, &id, &upload.by);
-        let target = Target { name, attributes, condition: before.condition, id, length };
+        let target = Target { name, attributes, condition: before.condition, id, length, tells: before.tells };
 
         let mut parts = Parts {
             plan: Plan::new(layout, *self.store.rules(), upload.length, self.max_part()),
@@ -280,16 +281,20 @@ impl Objects {
     /// The store's condition, and whether something stands there, where the store's
     /// answer to the write won't say: asked beside the data key, and so a moment
     /// before the write, which another may use.
-    async fn before(&self, key: &ObjectKey, condition: &WriteCondition) -> Result<Before, Fault> {
+    async fn before(&self, key: &ObjectKey, condition: &WriteCondition, length: Option<u64>) -> Result<Before, Fault> {
         if let Some(index) = self.judge(key) {
             return self.before_fresh(index, key, condition).await;
         }
         let name = &self.name_of(key);
-        if *condition == WriteCondition::None && !self.store.rules().tells_replaced {
+        if *condition == WriteCondition::None {
+            let layout = Layout::new(self.guess(), self.class.frame_length);
+            if self.store.tells(length.map_or(u64::MAX, |length| layout.sealed_length(length))) {
+                return Ok(Before { condition: Condition::None, replaces: None, tells: true, message: None });
+            }
             let there = self.store.stat(name).await;
             // Whoever may not look still may write.
             let replaces = there.ok().map(|there| there.is_some());
-            return Ok(Before { condition: Condition::None, replaces, message: None });
+            return Ok(Before { condition: Condition::None, replaces, tells: false, message: None });
         }
         let condition = self.resolve(name, condition).await?;
         let replaces = match condition {
@@ -297,7 +302,7 @@ impl Objects {
             Condition::Absent => Some(false),
             Condition::Matches(_) => Some(true),
         };
-        Ok(Before { condition, replaces, message: None })
+        Ok(Before { condition, replaces, tells: false, message: None })
     }
 
     /// The store's condition for a client's; asks the store what stands there
@@ -542,23 +547,16 @@ async fn over(index: Option<&Arc<dyn Index>>, record: &Record, id: Option<String
 
 /// Counts an upload from its beginning to its end, whatever that is.
 struct Begun {
-    metrics: crate::metrics::Metrics,
-    class: String,
+    objects: Arc<Objects>,
     since: Instant,
     outcome: &'static str,
     _slot: OwnedSemaphorePermit,
 }
 
 impl Begun {
-    fn new(objects: &Objects, slot: OwnedSemaphorePermit) -> Self {
+    fn new(objects: &Arc<Objects>, slot: OwnedSemaphorePermit) -> Self {
         objects.metrics.uploads_in_flight.inc();
-        Self {
-            metrics: objects.metrics.clone(),
-            class: objects.class.name.clone(),
-            since: Instant::now(),
-            outcome: "lost",
-            _slot: slot,
-        }
+        Self { objects: Arc::clone(objects), since: Instant::now(), outcome: "lost", _slot: slot }
     }
 
     fn ended(mut self, fault: Option<&Fault>) {
@@ -576,9 +574,10 @@ impl Begun {
 
 impl Drop for Begun {
     fn drop(&mut self) {
-        self.metrics.uploads_in_flight.dec();
-        self.metrics.uploads.with_label_values(&[&self.class, self.outcome]).inc();
-        self.metrics.upload_seconds.with_label_values(&[&self.class]).observe(self.since.elapsed().as_secs_f64());
+        let (metrics, class) = (&self.objects.metrics, &self.objects.class.name);
+        metrics.uploads_in_flight.dec();
+        metrics.uploads.with_label_values(&[class, self.outcome]).inc();
+        metrics.upload_seconds.with_label_values(&[class]).observe(self.since.elapsed().as_secs_f64());
     }
 }
 

@@ -1,7 +1,10 @@
 //! Believing an object: everything that must hold before a byte of it is served.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -26,10 +29,12 @@ pub(super) struct Verified {
     /// Computed from the sealed length; proved once this stands in the [`Cache`].
     pub(super) extent: Extent,
     pub(super) stat: Stat,
-    /// When it was verified: what reads of it prove later makes it no younger.
+    /// When its data key was unwrapped: what reads of it prove later makes it no younger.
     since: Instant,
     /// Whether it is sealed under the key that the class seals under now.
     pub(super) current: bool,
+    /// Whether it stands in the [`Cache`], or has stood there.
+    kept: AtomicBool,
 }
 
 impl Verified {
@@ -58,7 +63,9 @@ impl Cache {
     }
 
     pub(super) fn keep(&self, name: &str, verified: &Arc<Verified>) {
-        self.entries.insert(name.to_owned(), Arc::clone(verified));
+        if !verified.kept.swap(true, Ordering::Relaxed) {
+            self.entries.insert(name.to_owned(), Arc::clone(verified));
+        }
     }
 
     pub(super) fn forget(&self, name: &str) {
@@ -77,6 +84,23 @@ pub(super) fn header_bytes(stat: &Stat) -> u64 {
 }
 
 impl Objects {
+    /// What is known of the object `key`, called `name` in the store, if what stands there is still
+    /// that, to the byte of its header; else [`believe`](Self::believe)s it.
+    pub(super) async fn believe_again(
+        &self,
+        key: &ObjectKey,
+        name: &str,
+        stat: Stat,
+        head: &[u8],
+    ) -> Result<Arc<Verified>, Fault> {
+        let known = self.verified.find(name);
+        if let Some(known) = known.filter(|known| known.is(&stat) && known.opener.header().as_bytes() == head) {
+            self.keys.used(&known.key_name);
+            return Ok(known);
+        }
+        Ok(Arc::new(self.believe(key, stat, head).await?))
+    }
+
     /// Believes the object `key` by the first bytes of its message, or says why not.
     /// Whatever can be judged without the data key is judged before it is asked for.
     pub(super) async fn believe(&self, key: &ObjectKey, stat: Stat, head: &[u8]) -> Result<Verified, Fault> {
@@ -91,8 +115,8 @@ impl Objects {
         let description = Description::open(self.class.metadata, &stat.attributes, &opener).map_err(damaged)?;
         self.learn(&opener.layout());
         let current = self.keys.is_current(opener.header().data_keys());
-        let since = Instant::now();
-        Ok(Verified { opener, key_name: opened.name, description, extent, stat, since, current })
+        let (since, kept) = (opened.since, AtomicBool::new(false));
+        Ok(Verified { opener, key_name: opened.name, description, extent, stat, since, current, kept })
     }
 }
 

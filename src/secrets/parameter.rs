@@ -7,10 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use aws_config::SdkConfig;
-use aws_credential_types::{
-    Credentials,
-    provider::{ProvideCredentials as _, SharedCredentialsProvider, error::CredentialsError},
-};
+use aws_credential_types::Credentials;
 use aws_sigv4::{
     http_request::{SignableBody, SignableRequest, SigningSettings, sign},
     sign::v4,
@@ -24,11 +21,11 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use serde::Deserialize;
-use tokio::{sync::Mutex, time::Instant};
 use zeroize::Zeroizing;
 
 use super::{Refusal, Source, Version};
 use crate::{
+    aws::KeptCredentials,
     fault::chain,
     secret::{SecretText, jittered},
 };
@@ -40,9 +37,6 @@ const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(200);
 /// The largest answer, in bytes; a parameter has 8 KiB at most.
 const MOST: usize = 64 << 10;
-/// Credentials that say no end are kept so long, and those that do until so long before it.
-const KEPT: Duration = Duration::from_secs(300);
-const SPARE: Duration = Duration::from_secs(60);
 const TARGET: &str = "AmazonSSM.GetParameter";
 
 /// One parameter.
@@ -51,9 +45,8 @@ pub struct Parameter {
     name: String,
     region: String,
     endpoint: String,
-    aws: SdkConfig,
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
-    credentials: Mutex<Option<(Instant, Credentials)>>,
+    credentials: Option<KeptCredentials>,
 }
 
 /// Why one try came to nothing, and whether another may help.
@@ -81,9 +74,8 @@ impl Parameter {
             name: name.to_owned(),
             endpoint: endpoint(aws, &region),
             region,
-            aws: aws.clone(),
             client,
-            credentials: Mutex::default(),
+            credentials: aws.credentials_provider().map(KeptCredentials::new),
         })
     }
 
@@ -106,9 +98,8 @@ impl Parameter {
     async fn once(&self) -> Result<Answer, Miss> {
         let lasting = |what: String| Miss { passing: false, what };
         let passing = |what: String| Miss { passing: true, what };
-        let provider = self.aws.credentials_provider().ok_or_else(|| lasting("no AWS credentials".into()))?;
-        let credentials = self.credentials(provider).await;
-        let credentials = credentials.map_err(|error| passing(format!("no AWS credentials: {error}")))?;
+        let kept = self.credentials.as_ref().ok_or_else(|| lasting("no AWS credentials".into()))?;
+        let credentials = kept.get().await.map_err(|error| passing(format!("no AWS credentials: {error}")))?;
         let body = serde_json::json!({ "Name": self.name, "WithDecryption": true }).to_string();
         let request = self.signed(&credentials, body).map_err(|error| lasting(format!("can't be signed: {error}")))?;
         let answer = self.client.request(request).await.map_err(|error| passing(chain(&error)))?;
@@ -131,20 +122,6 @@ impl Parameter {
             _ => format!("{code} ({}): {message}", status.as_u16()),
         };
         Err(Miss { passing: status.is_server_error() || code.starts_with("Throttling"), what })
-    }
-
-    /// Those at hand while they last: a role is not to be assumed for every look.
-    async fn credentials(&self, provider: SharedCredentialsProvider) -> Result<Credentials, CredentialsError> {
-        let mut kept = self.credentials.lock().await;
-        if let Some((since, credentials)) = &*kept {
-            let soon = SystemTime::now() + SPARE;
-            if credentials.expiry().map_or(since.elapsed() < KEPT, |expiry| expiry > soon) {
-                return Ok(credentials.clone());
-            }
-        }
-        let fresh = provider.provide_credentials().await?;
-        *kept = Some((Instant::now(), fresh.clone()));
-        Ok(fresh)
     }
 
     fn signed(

@@ -24,6 +24,13 @@ pub trait Store: Send + Sync + 'static {
     /// How this store wants its parts.
     fn rules(&self) -> &PartRules;
 
+    /// Whether a [`put`](Self::put) of so many bytes says if it took the place of another, where its
+    /// [`Target::tells`] asks for that.
+    fn tells(&self, length: u64) -> bool {
+        let _ = length;
+        true
+    }
+
     /// Stores a whole message at once. Nothing is visible before all of it is.
     async fn put(&self, target: Target, message: Payload) -> Result<Stored, Failure>;
 
@@ -53,6 +60,9 @@ pub trait Store: Send + Sync + 'static {
     fn closed(&self) -> Option<String> {
         None
     }
+
+    /// Lets go of what waited for too long to be used; called now and then.
+    fn sweep(&self) {}
 
     /// Undoes uploads below `prefix` that nobody finished for so long; how many.
     /// Only for a prefix below which nobody else writes.
@@ -136,6 +146,8 @@ pub struct Target {
     pub id: MessageId,
     /// The whole sealed length, where it is known.
     pub length: Option<u64>,
+    /// Whether the answer has to say if it took the place of another.
+    pub tells: bool,
 }
 
 /// What must hold for a write or a delete.
@@ -183,8 +195,6 @@ pub struct PartRules {
     pub count: u32,
     /// Messages up to this many bytes go in one [`Store::put`].
     pub whole: u64,
-    /// Whether a write's answer says if it took the place of another object.
-    pub tells_replaced: bool,
     /// Whether it sends each payload's CRC-64/NVME along. Taken as frames are sealed it
     /// costs half of what a second pass over a whole part does.
     pub crc64: bool,

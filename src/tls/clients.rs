@@ -382,7 +382,7 @@ impl Presented {
             issuer: leaf.issuer().to_string(),
             serial: leaf.tbs_certificate.raw_serial_as_string(),
             names,
-            fingerprint: hex(digest(&SHA256, &chain[0]).as_ref()),
+            fingerprint: hex::encode(digest(&SHA256, &chain[0]).as_ref()),
             validity,
             chain: chain.to_vec(),
             judged,
@@ -424,10 +424,6 @@ fn attributes(name: &X509Name<'_>) -> Vec<(String, Option<String>)> {
         (attribute.attr_type().to_id_string(), attribute.as_str().ok().map(str::to_owned))
     };
     name.iter_attributes().map(attribute).collect()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Untrusted {

@@ -4,10 +4,7 @@
 //! it waits: no task of its own, and no message from one to another. Whether a target has ended
 //! it meanwhile is seen when it is taken again.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -19,10 +16,11 @@ use super::{
     shared::{Sender, Shared, Stream},
     target::Target,
 };
-use crate::config::Protocol;
+use crate::{
+    config::Protocol,
+    shelf::{SHELVES, shelf},
+};
 
-/// Threads that have connections of their own; more share.
-const SHELVES: usize = 16;
 /// How many of those to one target, for each thread.
 const MOST_KEPT: usize = 256;
 /// What a target may have sent that nobody has read; bytes.
@@ -68,15 +66,6 @@ impl Default for Pool {
     fn default() -> Self {
         Self(std::array::from_fn(|_| Shelf::default()))
     }
-}
-
-/// Which shelf is this thread's.
-fn shelf() -> usize {
-    static THREADS: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static AT: usize = THREADS.fetch_add(1, Ordering::Relaxed) % SHELVES;
-    }
-    AT.with(|at| *at)
 }
 
 impl Pool {

@@ -50,3 +50,26 @@ fn one_byte_costs_a_header_and_two_frames() {
         assert!(after - before <= 1024 + 2 * FRAME, "{} bytes", after - before);
     }
 }
+
+#[test]
+fn a_small_object_that_is_new_costs_one_call_and_one_that_replaces_another_two() {
+    let site = Site::new();
+    let double = Double::start(World::default());
+    let server = serve(&site, &double);
+    let calls = || ["HeadObject", "PutObject", "GetObject"].map(|operation| double.calls(operation).0);
+    for (name, bytes, status, costs) in [
+        ("small", pattern(60_000), 201, [0, 1, 0]),
+        ("small", pattern(4_000), 200, [0, 2, 0]),
+        ("small", pattern(50_000), 200, [0, 2, 0]),
+        // What is larger isn't sent twice to learn what a look tells.
+        ("large", pattern(90_000), 201, [1, 1, 0]),
+        ("large", pattern(90_000), 200, [1, 1, 0]),
+        ("large", pattern(4_000), 200, [0, 2, 0]),
+    ] {
+        let before = calls();
+        assert_eq!(put(&site, &server, name, &bytes, &[]).status, status, "{name}, {} bytes", bytes.len());
+        let after = calls();
+        let made: Vec<_> = after.iter().zip(before).map(|(after, before)| after - before).collect();
+        assert_eq!(made, costs, "{name}, {} bytes", bytes.len());
+    }
+}

@@ -23,6 +23,8 @@ enum Act {
     /// An upload in one request to S3; and one in parts.
     Small,
     Large,
+    /// One that is sent twice rather than looked for.
+    Tiny,
     /// The same, if nothing stands there.
     SmallFresh,
     LargeFresh,
@@ -187,6 +189,20 @@ fn rows() -> Vec<Row> {
         row("put: no entity tag, and not to be read back", Small, &[(PUT, 1, ALL, NoTag), (GET, 1, ALL, Refuse(500, "InternalError"))], Status(504), New),
         row("put: a lying entity tag", Small, &[(PUT, 1, 1, Tag)], Status(201), New),
         over("put: head denied", Small, &[(HEAD, 1, ALL, Refuse(403, "AccessDenied"))], Status(201), New),
+        // What is so small that S3 is asked by a condition whether it is new.
+        over("tiny: 500 once, over another", Tiny, &[(PUT, 2, 1, Refuse(500, "InternalError"))], Status(200), New),
+        row("tiny: another is faster", Tiny, &[(PUT, 1, 1, First(usurp))], Status(200), New),
+        over("tiny: reset, then there is another", Tiny, &[(PUT, 1, 1, Reset)], Status(200), New),
+        row("tiny: reset, then another is faster", Tiny, &[(PUT, 1, 1, Reset), (PUT, 2, 1, First(usurp))], Status(200), New),
+        row("tiny: answer lost", Tiny, &[(PUT, 1, 1, Lost)], Status(201), New),
+        row("tiny: answer lost, and not to be read back", Tiny, &[(PUT, 1, 1, Lost), (GET, 1, ALL, Refuse(500, "InternalError"))], Status(200), New),
+        row("tiny: answer lost, then denied", Tiny, &[(PUT, 1, 1, Lost), (PUT, 2, ALL, Refuse(403, "AccessDenied")), (GET, 1, ALL, Refuse(500, "InternalError"))], Status(504), New),
+        over("tiny: answer lost, over another", Tiny, &[(PUT, 2, 1, Lost)], Status(200), New),
+        over("tiny: SlowDown once, over another", Tiny, &[(PUT, 1, 1, Refuse(503, "SlowDown"))], Status(200), New),
+        row("tiny: 409 to our condition", Tiny, &[(PUT, 1, 1, Refuse(409, "ConditionalRequestConflict"))], Status(200), New),
+        row("tiny: 500 for ever", Tiny, &[(PUT, 1, ALL, Refuse(500, "InternalError"))], Status(504), Nothing),
+        over("tiny: encrypted otherwise over another, which is lost", Tiny, &[(PUT, 2, 1, AES)], Status(503), Nothing),
+        row("tiny: encrypted as AES256", Tiny, &[(PUT, 1, 1, AES)], Status(503), Nothing),
         row("put: head fails", Small, &[(HEAD, 1, ALL, Refuse(500, "InternalError"))], Status(201), New),
         row("put if absent: head fails", SmallFresh, &[(HEAD, 1, ALL, Refuse(500, "InternalError"))], Status(503), Nothing),
         // In parts.
@@ -345,9 +361,10 @@ impl Seeds {
         let matching = ["-H", matching.as_str()];
         let site = &self.site;
         let url = server.url("k");
-        let (small, large) = (self.small.as_slice(), self.large.as_slice());
+        let (tiny, small, large) = (&self.small[..10_001], self.small.as_slice(), self.large.as_slice());
         let (answer, wanted) = match row.act {
             Act::Small => (put(site, &server, "k", small, &[]), small),
+            Act::Tiny => (put(site, &server, "k", tiny, &[]), tiny),
             Act::SmallFresh => (put(site, &server, "k", small, &fresh), small),
             Act::SmallOver => (put(site, &server, "k", small, &matching), small),
             Act::Large => (put(site, &server, "k", large, &[]), large),

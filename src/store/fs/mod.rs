@@ -89,15 +89,7 @@ impl FsStore {
     }
 
     fn on(disk: Disk, metrics: Metrics) -> Self {
-        let rules = PartRules {
-            min: 1,
-            usual: 1 << 20,
-            max: 64 << 20,
-            count: u32::MAX,
-            whole: 1 << 20,
-            tells_replaced: true,
-            crc64: false,
-        };
+        let rules = PartRules { min: 1, usual: 1 << 20, max: 64 << 20, count: u32::MAX, whole: 1 << 20, crc64: false };
         let (locks, lists) = (Arc::new(Locks::new()), Arc::new(Semaphore::new(LISTS)));
         Self { disk: Arc::new(disk), locks, lists, metrics, rules }
     }

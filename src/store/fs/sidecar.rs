@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fmt::Write as _,
     io::{self, Read},
     path::Path,
 };
@@ -15,18 +14,9 @@ use crate::fault::Tamper;
 /// The most a sidecar may have; a few KiB is what ours do.
 const LARGEST: u64 = 1 << 20;
 
-/// Lower-case hex digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a string doesn't fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 /// The first half of an id, which names its sidecar and is its entity tag.
 pub(super) fn half(id: &[u8; 32]) -> String {
-    hex(&id[..16])
+    hex::encode(&id[..16])
 }
 
 /// The entity tag of message `id`.
@@ -36,7 +26,7 @@ pub(super) fn etag(id: &[u8; 32]) -> ETag {
 
 /// The text of the sidecar of message `id`.
 pub(super) fn write(id: &[u8; 32], attributes: Attributes) -> Result<Vec<u8>, Failure> {
-    let sidecar = Sidecar { id: hex(id), entries: attributes.entries, headers: attributes.headers };
+    let sidecar = Sidecar { id: hex::encode(id), entries: attributes.entries, headers: attributes.headers };
     serde_json::to_vec(&sidecar).map_err(|error| Failure::Other(format!("a sidecar could not be written: {error}")))
 }
 
@@ -55,7 +45,7 @@ pub(super) fn read(path: &Path, id: &[u8; 32]) -> Result<Option<Attributes>, Fai
         return Err(damaged("is larger than any of ours"));
     }
     let sidecar: Sidecar = serde_json::from_slice(&text).map_err(|_| damaged("does not parse"))?;
-    Ok((sidecar.id == hex(id)).then_some(Attributes { entries: sidecar.entries, headers: sidecar.headers }))
+    Ok((sidecar.id == hex::encode(id)).then_some(Attributes { entries: sidecar.entries, headers: sidecar.headers }))
 }
 
 #[derive(Serialize, Deserialize)]

@@ -124,7 +124,7 @@ async fn puts_and_deletes_race_for_folders_and_readers_never_see_damage() {
                         Ok(reading) => {
                             let etag = reading.stat.etag.clone();
                             let bytes = bytes_of(reading.source, 100).await;
-                            assert_eq!(etag.0, sidecar::hex(&bytes[3..19]));
+                            assert_eq!(etag.0, hex::encode(&bytes[3..19]));
                         }
                         Err(failure) => assert_eq!(failure, Failure::NotFound),
                     }
@@ -295,7 +295,14 @@ fn metrics() -> Metrics {
 
 fn target(name: &str, n: u8) -> Target {
     let attributes = attributes(n);
-    Target { name: name.into(), attributes, condition: Condition::None, id: MessageId::from([n; 32]), length: None }
+    Target {
+        name: name.into(),
+        attributes,
+        condition: Condition::None,
+        id: MessageId::from([n; 32]),
+        length: None,
+        tells: false,
+    }
 }
 
 fn message(n: u8, rest: &[u8]) -> Vec<u8> {
@@ -303,7 +310,7 @@ fn message(n: u8, rest: &[u8]) -> Vec<u8> {
 }
 
 fn etag(n: u8) -> ETag {
-    ETag(sidecar::hex(&[n; 16]))
+    ETag(hex::encode([n; 16]))
 }
 
 fn attributes(n: u8) -> Attributes {

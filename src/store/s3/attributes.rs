@@ -4,7 +4,16 @@ use std::collections::{BTreeMap, HashMap};
 
 use aws_smithy_types::{DateTime, date_time::Format};
 
-use super::super::{Attributes, Failure};
+use super::{
+    super::{Attributes, Condition, Failure, Target},
+    Fields, Head, Inner,
+};
+
+/// What S3 calls the beginning of a label's header.
+const LABEL: &str = "x-amz-meta-";
+/// The headers that it keeps with an object.
+const KEPT: [&str; 6] =
+    ["cache-control", "content-disposition", "content-encoding", "content-language", "content-type", "expires"];
 
 /// What `PutObject` and `CreateMultipartUpload` are asked alike: builders of the SDK's own,
 /// which share no trait.
@@ -47,16 +56,73 @@ macro_rules! told {
 
 pub(super) use {asked_for, told};
 
-/// S3's user metadata of `attributes`.
+impl Inner {
+    /// What `PutObject` is asked by its fields; `None` where one of them is none that S3 keeps.
+    pub(super) fn fields<'a>(&'a self, target: &'a Target, checksum: &'a str) -> Option<Fields<'a>> {
+        let mut fields = Fields::default();
+        for (name, value) in &target.attributes.entries {
+            fields.add([LABEL, name].concat(), value);
+        }
+        for (name, value) in &target.attributes.headers {
+            match KEPT.into_iter().find(|kept| kept == name)? {
+                // As the SDK has it: what is no date doesn't go.
+                "expires" if expires(&target.attributes).is_none() => {}
+                name => fields.add(name, value),
+            }
+        }
+        if !target.attributes.headers.contains_key("content-type") {
+            fields.add("content-type", "application/octet-stream");
+        }
+        if let Some(sse) = &self.settings.sse {
+            fields.add("x-amz-server-side-encryption", sse.kind.as_str());
+            fields.add("x-amz-server-side-encryption-aws-kms-key-id", &sse.arn);
+        }
+        if self.bucket_key() == Some(true) {
+            fields.add("x-amz-server-side-encryption-bucket-key-enabled", "true");
+        }
+        fields.add("x-amz-checksum-crc64nvme", checksum);
+        match &target.condition {
+            Condition::None => {}
+            Condition::Absent => fields.add("if-none-match", "*"),
+            Condition::Matches(etag) => fields.add("if-match", etag.to_string()),
+        }
+        Some(fields)
+    }
+}
+
+/// What the head of an answer to `HeadObject` or `GetObject` says.
+pub(super) fn by_head(head: &Head) -> Attributes {
+    let mut told = Attributes::default();
+    for (name, value) in head.iter() {
+        if let Some(label) = name.strip_prefix(LABEL) {
+            told.entries.insert(label.to_owned(), value.to_owned());
+        } else if KEPT.contains(&name) && !is_nothing(name, value) {
+            told.headers.insert(name.to_owned(), value.to_owned());
+        }
+    }
+    told
+}
+
+/// S3's own word for "nothing was said".
+fn is_nothing(name: &str, value: &str) -> bool {
+    name == "content-type" && value == "binary/octet-stream"
+}
+
+/// Whether S3 takes `attributes` as they are.
 ///
 /// # Errors
-/// [`Failure::Name`] for a label that S3 takes no header for.
-pub(super) fn metadata(attributes: &Attributes) -> Result<HashMap<String, String>, Failure> {
+/// [`Failure::Name`] for a label that it takes no header for.
+pub(super) fn check(attributes: &Attributes) -> Result<(), Failure> {
     let plain = |text: &str| text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
     if attributes.entries.iter().chain(&attributes.headers).any(|(name, value)| !plain(name) || !plain(value)) {
         return Err(Failure::Name("this class keeps labels and headers plainly, which takes printable ASCII alone"));
     }
-    Ok(attributes.entries.iter().map(|(name, value)| (name.clone(), value.clone())).collect())
+    Ok(())
+}
+
+/// S3's user metadata of `attributes`.
+pub(super) fn metadata(attributes: &Attributes) -> HashMap<String, String> {
+    attributes.entries.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// The header `name`, where it is kept plainly.
@@ -76,8 +142,7 @@ pub(super) fn attributes(metadata: Option<&HashMap<String, String>>, headers: [(
     let headers = headers
         .into_iter()
         .filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())))
-        // S3's own word for "nothing was said".
-        .filter(|(name, value)| name != "content-type" || value != "binary/octet-stream")
+        .filter(|(name, value)| !is_nothing(name, value))
         .collect();
     Attributes { entries, headers }
 }

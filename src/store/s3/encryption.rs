@@ -2,12 +2,29 @@
 
 use aws_sdk_s3::types::ServerSideEncryption;
 
-use super::{Failure, Inner};
+use super::{Failure, Head, Inner};
 
 /// What an answer says of its encryption.
 pub(super) struct Answered<'a> {
     pub(super) kind: Option<&'a ServerSideEncryption>,
     pub(super) key: Option<&'a str>,
+}
+
+/// The same, kept.
+pub(super) struct OwnedAnswered {
+    kind: Option<ServerSideEncryption>,
+    key: Option<String>,
+}
+
+impl OwnedAnswered {
+    pub(super) fn by_head(head: &Head) -> Self {
+        let kind = head.get("x-amz-server-side-encryption").map(ServerSideEncryption::from);
+        Self { kind, key: head.get("x-amz-server-side-encryption-aws-kms-key-id").map(str::to_owned) }
+    }
+
+    pub(super) fn of(&self) -> Answered<'_> {
+        Answered { kind: self.kind.as_ref(), key: self.key.as_deref() }
+    }
 }
 
 impl Inner {

@@ -25,12 +25,14 @@ use aws_smithy_types::timeout::TimeoutConfig;
 
 use super::{Condition, ETag, Failure, Page, PartRules, Payload, Reading, Span, Stat, Store, Stored, Target, Upload};
 use crate::{
-    aws::{SdkError, Trouble, TroubleKind},
+    aws::{KeptCredentials, SdkError, Trouble, TroubleKind},
     metrics::Metrics,
     proof::Proof,
 };
 
 mod attributes;
+mod checksum;
+mod direct;
 mod encryption;
 mod list;
 mod orphans;
@@ -39,6 +41,8 @@ mod put;
 mod read;
 mod remove;
 mod upload;
+
+use direct::{Call, Came, Coming, Direct, Fields, Head};
 
 /// One try of a call that carries no object.
 const ATTEMPT: Duration = Duration::from_secs(20);
@@ -72,12 +76,15 @@ pub struct S3Store(Arc<Inner>);
 
 struct Inner {
     client: Client,
+    direct: Option<Direct>,
     settings: Settings,
     rules: PartRules,
     metrics: Metrics,
     /// Set when the bucket stored something otherwise than it was asked to.
     closed: AtomicBool,
     why_closed: OnceLock<String>,
+    /// Whether the bucket was seen to refuse what was to be new and isn't.
+    refuses: AtomicBool,
 }
 
 /// A client for S3 of `config`.
@@ -95,25 +102,22 @@ pub fn client(config: &SdkConfig) -> Client {
 }
 
 impl S3Store {
-    /// The bucket of `settings`, by `client`.
-    pub fn new(client: Client, settings: Settings, metrics: Metrics) -> Self {
+    /// The bucket of `settings`, by what `aws` says.
+    pub fn new(aws: &SdkConfig, settings: Settings, metrics: Metrics) -> Self {
         const MIB: u64 = 1 << 20;
-        let rules = PartRules {
-            min: 5 * MIB,
-            usual: 8 * MIB,
-            max: 5 << 30,
-            count: 10_000,
-            whole: 8 * MIB,
-            tells_replaced: false,
-            crc64: true,
-        };
+        let rules =
+            PartRules { min: 5 * MIB, usual: 8 * MIB, max: 5 << 30, count: 10_000, whole: 8 * MIB, crc64: true };
+        let client = client(aws);
+        let credentials = aws.credentials_provider().map(KeptCredentials::new);
         Self(Arc::new(Inner {
+            direct: Direct::new(&client, &settings.bucket, credentials),
             client,
             settings,
             rules,
             metrics,
             closed: AtomicBool::new(false),
             why_closed: OnceLock::new(),
+            refuses: AtomicBool::new(false),
         }))
     }
 }
@@ -147,7 +151,32 @@ impl Inner {
         E: aws_smithy_types::error::metadata::ProvideErrorMetadata + std::error::Error + 'static,
     {
         let begun = Instant::now();
-        let mut outcome = call.await.map_err(|error| Trouble::of(&error));
+        self.told(operation, begun, call.await.map_err(|error| Trouble::of(&error)))
+    }
+
+    /// One try by the short way, timed; `None` where the SDK is to be asked, since nothing happened
+    /// or it may be asked again.
+    async fn directly(&self, operation: &str, again: bool, call: Call<'_>) -> Option<Result<(Head, Coming), Trouble>> {
+        let begun = Instant::now();
+        match self.direct.as_ref()?.ask(call).await {
+            Came::Answer(head, body) => Some(self.told(operation, begun, Ok((head, body)))),
+            Came::Trouble(trouble) => {
+                let trouble = self.told::<()>(operation, begun, Err(trouble)).err()?;
+                if !again || !trouble.is_passing() {
+                    return Some(Err(trouble));
+                }
+                // Who has too much to do is not asked again at once.
+                if matches!(trouble.kind, TroubleKind::Throttled | TroubleKind::Server) {
+                    tokio::time::sleep(pause(1)).await;
+                }
+                None
+            }
+            Came::Nothing => None,
+        }
+    }
+
+    /// Notes how a call ended, and puts into words whom to ask for leave.
+    fn told<T>(&self, operation: &str, begun: Instant, mut outcome: Result<T, Trouble>) -> Result<T, Trouble> {
         if let Err(trouble) = &mut outcome
             && trouble.kind == TroubleKind::Denied
         {
@@ -172,6 +201,16 @@ impl Inner {
 impl Store for S3Store {
     fn rules(&self) -> &PartRules {
         &self.0.rules
+    }
+
+    fn tells(&self, length: u64) -> bool {
+        self.0.tells(length)
+    }
+
+    fn sweep(&self) {
+        if let Some(direct) = &self.0.direct {
+            direct.sweep();
+        }
     }
 
     async fn put(&self, target: Target, message: Payload) -> Result<Stored, Failure> {

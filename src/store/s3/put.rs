@@ -1,6 +1,6 @@
 //! One object in one request, and what became of it when no answer came.
 
-use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 
 use aws_sdk_s3::{primitives::ByteStream, types::ServerSideEncryption};
 use aws_smithy_types::{retry::RetryConfig, timeout::TimeoutConfig};
@@ -9,8 +9,9 @@ use bytes::Bytes;
 use crc_fast::CrcAlgorithm;
 
 use super::{
-    Condition, ETag, Failure, Inner, Payload, Stored, Target, attributes, encryption::Answered, failure, patience,
-    pause, unquoted, unwritten,
+    Call, Condition, ETag, Failure, Inner, Payload, Stored, Target, attributes,
+    encryption::{Answered, OwnedAnswered},
+    failure, patience, pause, unquoted, unwritten,
 };
 use crate::{
     aws::{Trouble, TroubleKind},
@@ -21,12 +22,17 @@ use crate::{
 /// doesn't tell a first 409 or 412 from one that answers its own second try.
 pub(super) const TRIES: u32 = 4;
 
+/// What may go twice, for S3 to tell whether it is new; bytes.
+const TWICE: u64 = 64 << 10;
+
 /// The tries of one call, so far.
 #[derive(Debug, Default)]
 pub(super) struct Tries {
     pub(super) made: u32,
     /// Whether one of them got no answer: it may have happened, and may still.
     pub(super) unanswered: bool,
+    /// Whether the target's condition is nobody's but ours, and is dropped where it doesn't hold.
+    ours: bool,
 }
 
 /// What was found under a name when no answer said what stands there.
@@ -51,21 +57,47 @@ impl Standing {
 impl Inner {
     /// Puts `message` whole.
     pub(super) async fn put(&self, target: Target, message: Payload) -> Result<Stored, Failure> {
-        let metadata = attributes::metadata(&target.attributes)?;
-        let checksum = STANDARD.encode(message.crc64().to_be_bytes());
         let mut tries = Tries::default();
+        if !target.tells || target.condition != Condition::None {
+            return self.put_under(&target, &message, &mut tries).await;
+        }
+        // Most are new: under the condition that this one is, S3 tells whether it was. Where it
+        // wasn't, small bytes go twice, which costs no more than to look first.
+        let absent = Target { condition: Condition::Absent, ..target };
+        tries.ours = true;
+        match self.put_under(&absent, &message, &mut tries).await {
+            Ok(stored) => return Ok(Stored { replaced: Some(false), ..stored }),
+            Err(Failure::Precondition | Failure::Conflict) => {}
+            Err(failure) => return Err(failure),
+        }
+        let target = Target { condition: Condition::None, ..absent };
+        // What came of a try without an answer isn't known yet.
+        let mut tries = Tries { unanswered: tries.unanswered, ..Tries::default() };
+        let stored = self.put_under(&target, &message, &mut tries).await?;
+        Ok(Stored { replaced: Some(true), ..stored })
+    }
+
+    /// Whether a message of so many bytes is put in such a way that S3 tells if it is new; not before S3
+    /// was seen to refuse one that isn't.
+    pub(super) fn tells(&self, length: u64) -> bool {
+        length <= TWICE && self.refuses.load(Ordering::Relaxed)
+    }
+
+    async fn put_under(&self, target: &Target, message: &Payload, tries: &mut Tries) -> Result<Stored, Failure> {
+        attributes::check(&target.attributes)?;
+        let checksum = STANDARD.encode(message.crc64().to_be_bytes());
         loop {
             tries.made += 1;
-            let trouble = match self.put_once(&target, metadata.clone(), message.bytes.clone(), &checksum).await {
+            let trouble = match self.put_once(target, message.bytes.clone(), &checksum, tries.made == 1).await {
                 Ok(Ok(stored)) => return Ok(stored),
                 Ok(Err(failure)) => return Err(failure),
                 Err(trouble) => trouble,
             };
-            match self.follow(&target, &trouble, &mut tries).await? {
+            match Box::pin(self.follow(target, &trouble, tries)).await? {
                 // The answer that was lost is the one that would have been judged.
                 Some(found) => {
                     if let Err(failure) = self.judge(&found.answered()) {
-                        self.take_back(&target.name, found.version.as_deref(), Some(&found.etag)).await;
+                        Box::pin(self.take_back(&target.name, found.version.as_deref(), Some(&found.etag))).await;
                         return Err(failure);
                     }
                     return Ok(found.stored());
@@ -78,12 +110,27 @@ impl Inner {
     async fn put_once(
         &self,
         target: &Target,
-        metadata: HashMap<String, String>,
+        message: Bytes,
+        checksum: &str,
+        first: bool,
+    ) -> Result<Result<Stored, Failure>, Trouble> {
+        if first && let Some(told) = self.put_directly(target, message.clone(), checksum).await {
+            let (answered, etag, version) = told?;
+            return self.put_told(target, &answered.of(), etag, version).await;
+        }
+        // Boxed: what the SDK keeps across its call would be moved about with each that goes the short way.
+        Box::pin(self.put_by_sdk(target, message, checksum)).await
+    }
+
+    async fn put_by_sdk(
+        &self,
+        target: &Target,
         message: Bytes,
         checksum: &str,
     ) -> Result<Result<Stored, Failure>, Trouble> {
-        let (if_match, if_none_match) = conditions(&target.condition);
         let length = message.len();
+        let metadata = attributes::metadata(&target.attributes);
+        let (if_match, if_none_match) = conditions(&target.condition);
         let call = attributes::asked_for!(self.client.put_object(), self, target, metadata)
             .body(ByteStream::from(message))
             .checksum_crc64_nvme(checksum)
@@ -98,13 +145,40 @@ impl Inner {
             );
         let answer = self.timed("put", call.send()).await?;
         let answered = Answered { kind: answer.server_side_encryption(), key: answer.ssekms_key_id() };
-        let etag = answer.e_tag().map(unquoted);
-        if let Err(failure) = self.judge(&answered) {
-            self.take_back(&target.name, answer.version_id(), etag.as_ref()).await;
+        let version = answer.version_id().map(str::to_owned);
+        self.put_told(target, &answered, answer.e_tag().map(unquoted), version).await
+    }
+
+    /// The same by the short way: what the answer says of its encryption, its tag and its version.
+    async fn put_directly(
+        &self,
+        target: &Target,
+        message: Bytes,
+        checksum: &str,
+    ) -> Option<Result<(OwnedAnswered, Option<ETag>, Option<String>), Trouble>> {
+        let fields = self.fields(target, checksum)?;
+        let patience = patience(message.len());
+        let call = Call { method: "PUT", name: &target.name, query: String::new(), fields, body: message, patience };
+        let told = self.directly("put", false, call).await?;
+        Some(told.map(|(head, _)| {
+            let version = head.get("x-amz-version-id").map(str::to_owned);
+            (OwnedAnswered::by_head(&head), head.get("etag").map(unquoted), version)
+        }))
+    }
+
+    /// What was stored, where it was as asked.
+    async fn put_told(
+        &self,
+        target: &Target,
+        answered: &Answered<'_>,
+        etag: Option<ETag>,
+        version: Option<String>,
+    ) -> Result<Result<Stored, Failure>, Trouble> {
+        if let Err(failure) = self.judge(answered) {
+            Box::pin(self.take_back(&target.name, version.as_deref(), etag.as_ref())).await;
             return Ok(Err(failure));
         }
         // Stored, it says, and not as what: a look tells.
-        let version = answer.version_id().map(str::to_owned);
         let stored = etag.map(|etag| Stored { etag, replaced: None, version });
         stored.map(Ok).ok_or_else(|| Trouble::unclear("PutObject answered without an entity tag"))
     }
@@ -126,6 +200,12 @@ impl Inner {
         let gone = trouble.code.as_deref() == Some("NoSuchUpload");
         let conflict = trouble.kind == TroubleKind::Conflict;
         let precondition = trouble.kind == TroubleKind::Precondition;
+        if precondition && target.condition == Condition::Absent {
+            self.refuses.store(true, Ordering::Relaxed);
+        }
+        if precondition && tries.ours && !tries.unanswered {
+            return Err(Failure::Precondition);
+        }
         let unknown = |why: String| Err(Failure::OutcomeUnknown(why));
         // An answer to a second try may speak of the first one's work.
         if tries.unanswered || (earlier && (precondition || conflict || gone)) {
@@ -133,6 +213,8 @@ impl Inner {
                 Ok(Some(found)) if found.id == target.id => return Ok(Some(found)),
                 // It may be our own first try that the second one met.
                 Ok(_) if conflict && again => return Ok(None),
+                // The same message goes again, without it.
+                _ if precondition && tries.ours => return Err(Failure::Precondition),
                 // Ours may have stood there until another writer's came.
                 Ok(_) if precondition && tries.unanswered => {
                     return unknown(format!("another object stands there, after a try without an answer: {trouble}"));

@@ -10,11 +10,11 @@ use aws_sdk_s3::{
 use aws_smithy_types::{retry::RetryConfig, timeout::TimeoutConfig};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use crc_fast::CrcAlgorithm;
 use tokio::task::JoinSet;
 
 use super::{
-    Failure, Inner, Payload, Stored, Target, Upload, attributes,
+    Call, Coming, Failure, Fields, Head, Inner, Payload, Stored, Target, Upload, attributes, checksum,
+    direct::in_query,
     encryption::Answered,
     patience, pause,
     put::{TRIES, Tries, conditions},
@@ -45,7 +45,8 @@ struct S3Upload {
 /// Creates the upload. Whether S3 will encrypt as asked is judged by its answer,
 /// before a byte goes.
 pub(super) async fn begin(store: &Arc<Inner>, target: Target) -> Result<Box<dyn Upload>, Failure> {
-    let metadata = attributes::metadata(&target.attributes)?;
+    attributes::check(&target.attributes)?;
+    let metadata = attributes::metadata(&target.attributes);
     let call = attributes::asked_for!(store.client.create_multipart_upload(), store, target, metadata)
         .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
         .checksum_type(ChecksumType::FullObject);
@@ -85,11 +86,7 @@ impl Upload for S3Upload {
         }
         let crc = part.crc64();
         let bytes = part.bytes;
-        self.crc = if self.length == 0 {
-            crc
-        } else {
-            crc_fast::checksum_combine(CrcAlgorithm::Crc64Nvme, self.crc, crc, bytes.len() as u64)
-        };
+        self.crc = if self.length == 0 { crc } else { checksum::combine(self.crc, crc, bytes.len() as u64) };
         self.length += bytes.len() as u64;
         let (store, name, id, number) = (Arc::clone(&self.store), self.target.name.clone(), self.id.clone(), self.next);
         self.next += 1;
@@ -223,6 +220,22 @@ impl Inner {
         crc: u64,
     ) -> Result<CompletedPart, Failure> {
         let checksum = STANDARD.encode(crc.to_be_bytes());
+        if let Some(told) = self.part_directly(name, id, number, &bytes, &checksum).await {
+            let (head, _) = told.map_err(|trouble| unwritten(&trouble))?;
+            let part = CompletedPart::builder().part_number(number).set_e_tag(head.get("etag").map(str::to_owned));
+            return Ok(part.checksum_crc64_nvme(checksum).build());
+        }
+        Box::pin(self.send_part_by_sdk(name, id, number, bytes, checksum)).await
+    }
+
+    async fn send_part_by_sdk(
+        &self,
+        name: &str,
+        id: &str,
+        number: i32,
+        bytes: Bytes,
+        checksum: String,
+    ) -> Result<CompletedPart, Failure> {
         let patience = patience(bytes.len());
         let mut attempt = 1;
         let answer = loop {
@@ -256,6 +269,24 @@ impl Inner {
             .set_e_tag(answer.e_tag().map(str::to_owned))
             .checksum_crc64_nvme(checksum)
             .build())
+    }
+}
+
+impl Inner {
+    /// One try of a part by the short way; none where the SDK is to be asked.
+    async fn part_directly(
+        &self,
+        name: &str,
+        id: &str,
+        number: i32,
+        bytes: &Bytes,
+        checksum: &str,
+    ) -> Option<Result<(Head, Coming), Trouble>> {
+        let mut fields = Fields::default();
+        fields.add("x-amz-checksum-crc64nvme", checksum);
+        let query = format!("partNumber={number}&uploadId={}", in_query(id));
+        let (body, patience) = (bytes.clone(), patience(bytes.len()));
+        self.directly("part", true, Call { method: "PUT", name, query, fields, body, patience }).await
     }
 }
 

@@ -29,7 +29,7 @@ impl Kept {
     pub(super) fn new(folder: &Path, directory: &str, domains: &[String]) -> Self {
         let hash = |parts: &[&str]| {
             let parts: Vec<&[u8]> = parts.iter().map(|part| part.as_bytes()).collect();
-            files::digest(&parts)[..8].iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+            hex::encode(&files::digest(&parts)[..8])
         };
         let mut named: Vec<&str> = domains.iter().map(String::as_str).collect();
         named.sort_unstable();
