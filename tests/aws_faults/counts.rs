@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::{
-    double::{Double, World},
+    double::{Double, Fault, World},
     site::{MIB, put, serve},
     support::{Site, pattern},
 };
@@ -72,4 +72,47 @@ fn a_small_object_that_is_new_costs_one_call_and_one_that_replaces_another_two()
         let made: Vec<_> = after.iter().zip(before).map(|(after, before)| after - before).collect();
         assert_eq!(made, costs, "{name}, {} bytes", bytes.len());
     }
+}
+
+#[test]
+fn what_every_object_needs_goes_the_short_way_and_what_fails_there_the_sdks() {
+    let site = Site::new();
+    let double = Double::start(World::default());
+    let server = serve(&site, &double);
+    let agents = |operation: &str| {
+        let world = double.world();
+        let agents = world.agents.iter().filter(|(op, _)| *op == operation);
+        agents.map(|(_, agent)| agent.starts_with("sealward/")).collect::<Vec<_>>()
+    };
+    double.world().agents.clear();
+    let large = pattern(20 * MIB);
+    assert_eq!(put(&site, &server, "small", &pattern(1000), &[]).status, 201);
+    assert_eq!(put(&site, &server, "large", &large, &[]).status, 201);
+    assert!(site.get(&server, "large").body == large);
+    assert_eq!(agents("PutObject"), [true]);
+    assert_eq!(agents("HeadObject"), [true]);
+    assert_eq!(agents("GetObject"), [true]);
+    assert_eq!(agents("UploadPart"), [true; 3]);
+    assert_eq!(agents("CreateMultipartUpload"), [false]);
+
+    double.world().agents.clear();
+    for operation in ["PutObject", "HeadObject", "GetObject"] {
+        double.plan(operation, 1, 1, Fault::Refuse(503, "SlowDown"));
+    }
+    double.plan("UploadPart", 2, 1, Fault::Refuse(503, "SlowDown"));
+    assert_eq!(put(&site, &server, "small", &pattern(2000), &[]).status, 200);
+    assert_eq!(put(&site, &server, "large", &large, &[]).status, 200);
+    assert!(site.get(&server, "large").body == large);
+    // Once under our condition, once more, and then without it.
+    assert_eq!(agents("PutObject"), [true, false, true]);
+    assert_eq!(agents("HeadObject"), [true, false]);
+    assert_eq!(agents("GetObject"), [true, false]);
+    assert_eq!(agents("UploadPart").iter().filter(|short| !**short).count(), 1);
+
+    // Another region's bucket, a clock that is wrong: nothing more goes that way for a while.
+    double.plan("GetObject", 1, 1, Fault::Refuse(400, "AuthorizationHeaderMalformed"));
+    assert!(site.get(&server, "large").body == large);
+    double.world().agents.clear();
+    assert!(site.get(&server, "large").body == large);
+    assert_eq!(agents("GetObject"), [false]);
 }

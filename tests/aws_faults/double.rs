@@ -152,6 +152,8 @@ pub(crate) struct World {
     pub(crate) calls: Vec<(&'static str, u64)>,
     /// The object that each call to S3 was about.
     pub(crate) names: Vec<(&'static str, String)>,
+    /// Who each call to it said to come from.
+    pub(crate) agents: Vec<(&'static str, String)>,
     pub(crate) plan: Vec<Rule>,
 }
 
@@ -299,6 +301,8 @@ async fn answer(world: Arc<Mutex<World>>, request: Request<Incoming>) -> io::Res
         lock().calls.push((op, 0));
         return Err(ended());
     }
+    let agent = head.headers.get("user-agent").map(|agent| String::from_utf8_lossy(agent.as_bytes()).into_owned());
+    lock().agents.push((op, agent.unwrap_or_default()));
     lock().names.push((op, key.clone()));
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
     let is_head = head.method == http::Method::HEAD;

@@ -83,6 +83,8 @@ impl Signer {
                 head.extend_from_slice(part.as_bytes());
             }
         }
+        // Unsigned, as the SDK's: what stands between may add to it.
+        head.extend_from_slice(concat!("user-agent: sealward/", env!("CARGO_PKG_VERSION"), "\r\n").as_bytes());
         let credential = [id, "/", date, "/", region, "/s3/aws4_request"];
         let before = ["authorization: ", ALGORITHM, " Credential="];
         for part in before.iter().chain(&credential).chain(&[", SignedHeaders=", &signed, ", Signature="]) {
