@@ -336,7 +336,7 @@ impl Seeds {
         assert_eq!(answer.status, 201, "{answer:?}");
         let old_tag = answer.header("etag").to_owned();
         let old = double.world().clone();
-        Self { site, empty, old, old_bytes, old_tag, small: pattern(100_001), large: pattern(20 * MIB + 1) }
+        Self { site, empty, old, old_bytes, old_tag, small: pattern(150_001), large: pattern(20 * MIB + 1) }
     }
 
     /// Whether it is what [`usurp`], [`renew`] or [`empty`] have put there.

@@ -23,7 +23,7 @@ use crate::{
 pub(super) const TRIES: u32 = 4;
 
 /// What may go twice, for S3 to tell whether it is new; bytes.
-const TWICE: u64 = 64 << 10;
+const TWICE: u64 = 128 << 10;
 
 /// The tries of one call, so far.
 #[derive(Debug, Default)]
