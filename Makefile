@@ -70,35 +70,28 @@ bench-proxy: toolchain ## as a proxy beside nginx and haproxy, about 5 minutes; 
 	$(CARGO) build --release --locked $(CARGO_FLAGS)
 	$(PYTHON) benches/peers/proxy.py "$(TARGET_DIR)/release/sealward" "$(TARGET_DIR)/bench-proxy.json"
 
+# What is measured before the sink: a script of benches/peers, and its last arguments. The sink is built and seen to be,
+# then asked for by the path that cargo gives it.
+define before_the_sink
+PYTHON="$(PYTHON)" tests/peers/setup.sh bench
+$(CARGO) build --release --locked $(CARGO_FLAGS)
+$(CARGO) bench --no-run --locked $(CARGO_FLAGS) --bench sink
+sink="$$($(CARGO) bench --no-run --locked $(CARGO_FLAGS) --bench sink --message-format=json 2>/dev/null | \
+	sed -n 's|.*"executable":"\([^"]*/sink-[^"]*\)".*|\1|p')"; \
+$(PYTHON) benches/peers/$(1) "$(TARGET_DIR)/release/sealward" "$$sink" "$(TARGET_DIR)/peers/bench" $(2)
+endef
+
 # PEERS, CASES, ROUNDS and more: the head of benches/peers/peers.py.
 bench-peers: toolchain ## beside nginx, haproxy, envoy, caddy and rclone before an S3; writes target/bench-peers.json
-	PYTHON="$(PYTHON)" tests/peers/setup.sh bench
-	$(CARGO) build --release --locked $(CARGO_FLAGS)
-	@# Built and seen to be, then asked for by the path that cargo gives it.
-	$(CARGO) bench --no-run --locked $(CARGO_FLAGS) --bench sink
-	sink="$$($(CARGO) bench --no-run --locked $(CARGO_FLAGS) --bench sink --message-format=json 2>/dev/null | \
-		sed -n 's|.*"executable":"\([^"]*/sink-[^"]*\)".*|\1|p')"; \
-	$(PYTHON) benches/peers/peers.py "$(TARGET_DIR)/release/sealward" "$$sink" \
-		"$(TARGET_DIR)/peers/bench" "$(TARGET_DIR)/bench-peers.json"
+	$(call before_the_sink,peers.py,"$(TARGET_DIR)/bench-peers.json")
 
 # CASES, ROUNDS and more: the head of benches/peers/growth.py.
 bench-growth: toolchain ## cost by uploads at once and by objects' size, beside nginx, half an hour; writes target/bench-growth.json
-	PYTHON="$(PYTHON)" tests/peers/setup.sh bench
-	$(CARGO) build --release --locked $(CARGO_FLAGS)
-	$(CARGO) bench --no-run --locked $(CARGO_FLAGS) --bench sink
-	sink="$$($(CARGO) bench --no-run --locked $(CARGO_FLAGS) --bench sink --message-format=json 2>/dev/null | \
-		sed -n 's|.*"executable":"\([^"]*/sink-[^"]*\)".*|\1|p')"; \
-	$(PYTHON) benches/peers/growth.py "$(TARGET_DIR)/release/sealward" "$$sink" \
-		"$(TARGET_DIR)/peers/bench" "$(TARGET_DIR)/bench-growth.json"
+	$(call before_the_sink,growth.py,"$(TARGET_DIR)/bench-growth.json")
 
 # SECONDS, STACKS and more: the head of benches/peers/flame.py. Needs perf, and root's leave to look.
 flame: toolchain ## where processor time goes in a case of bench-peers (CASE); writes target/flame-CASE.svg
-	$(CARGO) build --release --locked $(CARGO_FLAGS)
-	$(CARGO) bench --no-run --locked $(CARGO_FLAGS) --bench sink
-	sink="$$($(CARGO) bench --no-run --locked $(CARGO_FLAGS) --bench sink --message-format=json 2>/dev/null | \
-		sed -n 's|.*"executable":"\([^"]*/sink-[^"]*\)".*|\1|p')"; \
-	$(PYTHON) benches/peers/flame.py "$(TARGET_DIR)/release/sealward" "$$sink" \
-		"$(TARGET_DIR)/peers/bench" "$(CASE)" "$(TARGET_DIR)/flame-$(CASE).svg"
+	$(call before_the_sink,flame.py,"$(CASE)" "$(TARGET_DIR)/flame-$(CASE).svg")
 
 # ROUNDS, SECONDS and more: the head of benches/catalog/uploads.py. Needs PostgreSQL and MariaDB.
 bench-catalog: toolchain ## what a catalogue adds to uploads, and the records it takes, about 5 minutes
