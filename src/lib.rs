@@ -7,7 +7,7 @@
 //!
 //! | floor | rooms |
 //! |---|---|
-//! | 0 | [`fault`], [`secret`], [`budget`], [`proof`], [`replace`], [`shelf`] |
+//! | 0 | [`fault`], [`secret`], [`budget`], [`proof`], [`replace`], [`shelf`], [`clock`] |
 //! | 1 | [`aws`], [`config`], [`index`], [`metrics`], [`message`] |
 //! | 2 | [`keys`], [`secrets`], [`store`], [`tls`], [`upstream`] |
 //! | 3 | [`http`], [`objects`], [`identity`] |
@@ -18,6 +18,7 @@
 
 // Floor 0: what everything may use.
 pub mod budget;
+pub mod clock;
 pub mod fault;
 pub mod proof;
 pub mod replace;

@@ -25,19 +25,26 @@ GIB, MIB = 1 << 30, 1 << 20
 FIGURES = ["mib_s", "cpu_s_per_gib", "req_s", "cpu_us_per_req", "p50_ms", "p99_ms", "rss_mib"]
 
 
-class World:
-    """What all cases need: the sink, the clients, and what lies there to be read."""
+class Ground:
+    """The sink, the clients, and what has been put there to be read."""
 
     def __init__(self, folder, sink, tools):
         self.until = time.monotonic() + DEADLINE
         self.place, self.sink = Place(folder, sink, tools), sink
         self.asker = Asker(folder, sink, self.remaining)
-        self.large, self.middle = self.asker.file("large", SIZE), self.asker.file("middle", MIDDLE)
-        self.small = self.asker.file("small", SMALL)
         self.filled = set()
 
     def remaining(self):
         return self.until - time.monotonic()
+
+
+class World(Ground):
+    """What all cases need, and what lies there to be read."""
+
+    def __init__(self, folder, sink, tools):
+        super().__init__(folder, sink, tools)
+        self.large, self.middle = self.asker.file("large", SIZE), self.asker.file("middle", MIDDLE)
+        self.small = self.asker.file("small", SMALL)
 
     def fill(self, up, what):
         """Has the system put what it'll be asked for, if nobody has who puts it there in the same way."""

@@ -35,12 +35,10 @@ import load  # noqa: E402
 import measure  # noqa: E402
 import proxies  # noqa: E402
 import systems  # noqa: E402
-from asks import Asker  # noqa: E402
 from bends import AT_ONCE, CROWDS, SIZES, crowded  # noqa: E402
 from cases import GIB, MIB, Case  # noqa: E402
 from load import Failed  # noqa: E402
 from peers import prepare  # noqa: E402
-from place import Place  # noqa: E402
 from proxy import chosen, note, setting  # noqa: E402
 from store import Sink  # noqa: E402
 
@@ -53,17 +51,8 @@ MOST_NAMES, NAMES_BYTES = 1024, 64 * MIB  # of what is there to be read, if it i
 SLOWEST = 8 * MIB  # bytes a second, or it has failed
 
 
-class World:
-    """What all cases need, as `cases.World` is, but for what lies there to be read."""
-
-    def __init__(self, folder, sink, tools):
-        self.until = time.monotonic() + cases.DEADLINE
-        self.place, self.sink = Place(folder, sink, tools), sink
-        self.asker = Asker(folder, sink, self.remaining)
-        self.filled = set()
-
-    def remaining(self):
-        return self.until - time.monotonic()
+class World(cases.Ground):
+    """What all cases need, but for what lies there to be read."""
 
     def fill(self, up, what):
         """Has the system put what it'll be asked for, if nobody has who puts it there in the same way."""

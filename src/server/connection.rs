@@ -35,6 +35,7 @@ use super::{
     watched::{Door, Running, Streams, Watched},
 };
 use crate::{
+    clock::Clock,
     config::{Desync, Limits},
     http::{Connection, TlsInfo},
     metrics::Metrics,
@@ -229,7 +230,7 @@ async fn drive(
     connection: &Connection,
     stop: &mut watch::Receiver<Stop>,
 ) -> End {
-    let mut clock = Clock::new();
+    let mut clock = Clock::default();
     let mut first: Option<Pin<Box<Sleep>>> = None;
     let mut draining = false;
     let mut asked = false;
@@ -264,7 +265,10 @@ async fn drive(
                     return Poll::Ready(Turn::Asked);
                 }
                 pulse.register(cx.waker());
-                clock.poll(cx, pulse).map(Turn::Due)
+                match pulse.due() {
+                    Some((at, due)) => clock.poll(cx, at).map(|()| Turn::Due(due)),
+                    None => Poll::Pending,
+                }
             });
             turn.await
         };
@@ -312,35 +316,6 @@ enum Turn {
 /// As [`reached`], but a server that is gone has also come to [`Stop::Cut`].
 pub(super) async fn stopped(stop: &mut watch::Receiver<Stop>, stage: Stop) {
     let _ = stop.wait_for(|now| *now >= stage).await.map(drop);
-}
-
-/// Sleeps until what is due, and lets a later time come by itself: moving a timer costs more than a look.
-struct Clock {
-    sleep: Pin<Box<Sleep>>,
-    armed: Option<Instant>,
-}
-
-impl Clock {
-    fn new() -> Self {
-        Self { sleep: Box::pin(tokio::time::sleep(Duration::ZERO)), armed: None }
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>, pulse: &Pulse) -> Poll<Due> {
-        loop {
-            let Some((at, due)) = pulse.due() else { return Poll::Pending };
-            if self.armed.is_none_or(|armed| at < armed) {
-                if at <= Instant::now() {
-                    return Poll::Ready(due);
-                }
-                self.sleep.as_mut().reset(at);
-                self.armed = Some(at);
-            }
-            if self.sleep.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            self.armed = None;
-        }
-    }
 }
 
 /// The handshake, and whom a balancer names as the client.

@@ -21,12 +21,13 @@ use tokio::{
     io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, ReadBuf},
     net::TcpStream,
     task::coop::unconstrained,
-    time::{Instant, Sleep},
+    time::Instant,
 };
 use tower::ServiceExt as _;
 
 use super::head::Head;
 use crate::{
+    clock::Clock,
     fault::chain,
     shelf::{SHELVES, shelf},
 };
@@ -104,7 +105,7 @@ impl Ways {
             come: Vec::with_capacity(BUFFER),
             at: 0,
             since: Instant::now(),
-            clock: Clock::new(),
+            clock: Clock::default(),
         }))
     }
 
@@ -274,31 +275,5 @@ impl Sending<'_> {
             self.done = true;
         }
         Poll::Ready(Ok(()))
-    }
-}
-
-/// Sleeps until what is due, and lets a later time come by itself: moving a timer costs more than a look.
-struct Clock {
-    sleep: Pin<Box<Sleep>>,
-    armed: Option<Instant>,
-}
-
-impl Clock {
-    fn new() -> Self {
-        Self { sleep: Box::pin(tokio::time::sleep(Duration::ZERO)), armed: None }
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
-        loop {
-            if self.armed.is_none_or(|armed| at < armed) {
-                if at <= Instant::now() {
-                    return Poll::Ready(());
-                }
-                self.sleep.as_mut().reset(at);
-                self.armed = Some(at);
-            }
-            ready!(self.sleep.as_mut().poll(cx));
-            self.armed = None;
-        }
     }
 }
