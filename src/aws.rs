@@ -8,8 +8,10 @@ use std::{fmt, time::Duration};
 
 use aws_config::{BehaviorVersion, Region, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use aws_types::request_id::RequestId as _;
+use tracing::Span;
 
-use crate::fault::chain;
+use crate::{fault::chain, trace};
 
 mod credentials;
 
@@ -59,8 +61,10 @@ pub struct Trouble {
     pub kind: TroubleKind,
     /// The service's own code, where it answered with one.
     pub code: Option<String>,
-    /// Code, status and the service's words.
+    /// Code, status, the service's words, and its id of the call.
     pub detail: String,
+    /// The service's own id of the call, which its support asks for.
+    pub request_id: Option<String>,
 }
 
 /// What a failed call says of the next.
@@ -90,6 +94,25 @@ pub enum TroubleKind {
     Refused,
 }
 
+impl TroubleKind {
+    /// Its name, for metrics and traces.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unsent => "unsent",
+            Self::Unanswered => "unanswered",
+            Self::Throttled => "throttled",
+            Self::Server => "server",
+            Self::Denied => "denied",
+            Self::NotFound => "not_found",
+            Self::Conflict => "conflict",
+            Self::Precondition => "precondition",
+            Self::Range => "range",
+            Self::Garbled => "garbled",
+            Self::Refused => "error",
+        }
+    }
+}
+
 impl Trouble {
     /// Reads `error`.
     pub fn of<E: ProvideErrorMetadata + std::error::Error + 'static>(error: &SdkError<E>) -> Self {
@@ -112,23 +135,39 @@ impl Trouble {
             other => chain(other),
         };
         let (shown, number) = (code.as_deref().unwrap_or("no code"), status.unwrap_or(0));
-        Self { kind, detail: format!("{shown} ({number}): {what}"), code }
+        Self { kind, detail: format!("{shown} ({number}): {what}"), code, request_id: None }.called(error.request_id())
     }
 
     /// A call that was sent, and got no answer.
     pub fn unanswered(detail: String) -> Self {
-        Self { kind: TroubleKind::Unanswered, code: None, detail }
+        Self { kind: TroubleKind::Unanswered, code: None, detail, request_id: None }
     }
 
     /// An answer of `status` with the service's own `code` and words.
     pub fn answered(status: u16, code: Option<&str>, words: &str) -> Self {
         let detail = format!("{} ({status}): {words}", code.unwrap_or("no code"));
-        Self { kind: by_answer(Some(status), code), code: code.map(str::to_owned), detail }
+        Self { kind: by_answer(Some(status), code), code: code.map(str::to_owned), detail, request_id: None }
     }
 
     /// An answer of success that doesn't say what it must.
     pub fn unclear(what: &str) -> Self {
-        Self { kind: TroubleKind::Unanswered, code: None, detail: what.to_owned() }
+        Self { kind: TroubleKind::Unanswered, code: None, detail: what.to_owned(), request_id: None }
+    }
+
+    /// The same, of the call that the service calls `id`.
+    #[must_use]
+    pub fn called(mut self, id: Option<&str>) -> Self {
+        if let Some(id) = id {
+            self.detail.push_str("; request ");
+            self.detail.push_str(id);
+            self.request_id = Some(id.to_owned());
+        }
+        self
+    }
+
+    /// Notes in `span`, which is the call's, how it ended.
+    pub fn note(&self, span: &Span) {
+        trace::answered(span, self.request_id.as_deref(), Some(self.code.as_deref().unwrap_or(self.kind.as_str())));
     }
 
     /// Whether the call may have taken effect all the same.

@@ -7,9 +7,9 @@
 //!
 //! | floor | rooms |
 //! |---|---|
-//! | 0 | [`fault`], [`secret`], [`budget`], [`proof`], [`replace`], [`shelf`], [`clock`] |
+//! | 0 | [`fault`], [`secret`], [`budget`], [`proof`], [`replace`], [`shelf`], [`clock`], [`trace`] |
 //! | 1 | [`aws`], [`config`], [`index`], [`metrics`], [`message`] |
-//! | 2 | [`keys`], [`secrets`], [`store`], [`tls`], [`upstream`] |
+//! | 2 | [`collector`], [`keys`], [`secrets`], [`store`], [`tls`], [`upstream`] |
 //! | 3 | [`http`], [`objects`], [`identity`] |
 //! | 4 | [`catalog`], [`gateway`], [`proxy`], [`quota`], [`rework`] |
 //! | 5 | [`door`], [`server`] |
@@ -24,6 +24,7 @@ pub mod proof;
 pub mod replace;
 pub mod secret;
 pub mod shelf;
+pub mod trace;
 
 // Floor 1: values, names and the sealed format. No I/O but reading the configuration.
 pub mod aws;
@@ -33,6 +34,7 @@ pub mod message;
 pub mod metrics;
 
 // Floor 2: the world outside, one room each.
+pub mod collector;
 pub mod keys;
 pub mod secrets;
 pub mod store;

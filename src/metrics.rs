@@ -219,6 +219,9 @@ families! {
     /// `sealward_catalog_spool_bytes`
     catalog_spool_bytes: IntGauge = "sealward_catalog_spool_bytes",
         "Sealed bytes in the spool.";
+    /// `sealward_trace_spans_total{outcome}`
+    trace_spans: IntCounterVec = "sealward_trace_spans_total",
+        "Spans of traces: sent, failed where the collector didn't take them, or dropped where it is slower than requests.", ["outcome"];
     /// `sealward_config_reloads_total{outcome}`
     config_reloads: IntCounterVec = "sealward_config_reloads_total",
         "Configurations read again: taken or refused.", ["outcome"];

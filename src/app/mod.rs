@@ -33,7 +33,7 @@ use crate::{
     objects::{Bounds, Slots},
     proof::Proof,
     server::{
-        Drained, Server, Stop,
+        Drained, Passed, Server, Stop,
         admin::{Admin, Readiness},
         drain::reached,
     },
@@ -78,11 +78,11 @@ pub struct StartError {
 
 impl App {
     /// Builds everything that `config` describes, proves each class by its canary,
-    /// and binds every socket. Within a Tokio runtime.
+    /// and binds every socket that wasn't `passed`. Within a Tokio runtime.
     ///
     /// # Errors
     /// [`StartError`] names the part and the mend.
-    pub async fn build(configuration: Configuration) -> Result<Self, StartError> {
+    pub async fn build(configuration: Configuration, mut passed: Passed) -> Result<Self, StartError> {
         let Configuration { mut config, mut held, path } = configuration;
         let metrics = held.metrics.clone();
         let as_read = config.clone();
@@ -152,11 +152,12 @@ impl App {
         let certificates = config.listeners.iter().filter_map(|listener| listener.tls.as_ref());
         let certificates = certificates.map(|tls| tls.certificates.len()).sum();
         let (readiness, ready) = watch::channel(Readiness::Ready { degraded: vec![] });
-        let server =
-            Server::bind(fronts, config.limits.clone(), metrics.clone()).map_err(StartError::of("listener"))?;
+        let server = Server::bind_or_take(fronts, &mut passed, config.limits.clone(), metrics.clone())
+            .map_err(StartError::of("listener"))?;
         let gauges = gauges(budget.clone());
-        let admin = Admin::bind(config.admin.bind, config.limits.clone(), metrics.clone(), ready, gauges)
+        let admin = Admin::bind(config.admin.bind, &mut passed, config.limits.clone(), metrics.clone(), ready, gauges)
             .map_err(StartError::of("admin"))?;
+        passed.used_up().map_err(StartError::of("listener"))?;
         let drain_timeout = config.limits.drain_timeout;
         let key_check = match config.keys.map(|keys| keys.provider) {
             Some(KeyProvider::Kms { key_check, .. }) => key_check,
@@ -184,6 +185,11 @@ impl App {
     /// Where clients come in.
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
         self.server.local_addrs()
+    }
+
+    /// How long what is under way may take at the end.
+    pub fn drain_timeout(&self) -> Duration {
+        self.drain_timeout + UNDOING
     }
 
     /// Where metrics and health are.

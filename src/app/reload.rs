@@ -239,7 +239,7 @@ impl Reloader {
 fn fixed(now: &Config, next: &Config) -> Vec<&'static str> {
     // Debug text is the one way to compare what has patterns in it; it goes nowhere.
     let differ = |one: &dyn std::fmt::Debug, other: &dyn std::fmt::Debug| format!("{one:?}") != format!("{other:?}");
-    let sections: [(&'static str, bool); 8] = [
+    let sections: [(&'static str, bool); 9] = [
         ("[[listener]]", differ(&now.listeners, &next.listeners)),
         ("[keys]", differ(&now.keys, &next.keys)),
         ("[[class]]", differ(&now.classes, &next.classes)),
@@ -248,6 +248,7 @@ fn fixed(now: &Config, next: &Config) -> Vec<&'static str> {
         ("[limits]", differ(&now.limits, &next.limits)),
         ("[admin]", differ(&now.admin, &next.admin)),
         ("[log]", differ(&now.log, &next.log)),
+        ("[traces]", differ(&now.traces, &next.traces)),
     ];
     sections.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
 }

@@ -78,6 +78,13 @@ impl Configuration {
     }
 }
 
+impl Configuration {
+    /// The families that all of it counts in.
+    pub fn metrics(&self) -> Metrics {
+        self.held.metrics.clone()
+    }
+}
+
 impl Held {
     pub(super) fn new() -> Result<Self, StartError> {
         let metrics = Metrics::new().map_err(StartError::of("metrics"))?;

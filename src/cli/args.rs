@@ -72,6 +72,16 @@ pub(super) enum Command {
     },
     /// Make, list and revoke access tokens
     Token(TokenArgs),
+    /// Ask a server on this machine whether it is ready, as a container's health check does
+    ///
+    /// Exit code 0 when it is.
+    Health(HealthArgs),
+    /// Print the manual page, or write one for each command
+    Man {
+        /// The folder they are written into: sealward.1, sealward-serve.1 and so on
+        #[arg(long)]
+        dir: Option<PathBuf>,
+    },
     /// Print a completion script for a shell
     Completions {
         /// For which shell
@@ -90,6 +100,19 @@ pub(super) struct DevArgs {
     /// Where metrics and health are, in plain HTTP
     #[arg(long, default_value = "127.0.0.1:9464")]
     pub(super) admin: SocketAddr,
+}
+
+#[derive(Args)]
+pub(super) struct HealthArgs {
+    /// Where the server's metrics and health are: `bind` of [admin]
+    #[arg(long, default_value = "127.0.0.1:9464")]
+    pub(super) address: SocketAddr,
+    /// Ask whether the process runs, and nothing else
+    #[arg(long)]
+    pub(super) live: bool,
+    /// How long the answer may take, such as 5s
+    #[arg(long, default_value = "5s", value_parser = lifetime)]
+    pub(super) timeout: Duration,
 }
 
 #[derive(Args)]

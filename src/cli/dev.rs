@@ -13,6 +13,7 @@ use crate::{
     config::Config,
     identity::{Grant, TokenFile},
     keys::local::Keyring,
+    server::Passed,
     tls,
 };
 
@@ -43,7 +44,7 @@ pub(super) fn run(folder: &Path, bind: SocketAddr, admin: SocketAddr) -> Result<
     run::log(&config.log)?;
     run::ended(run::runtime()?, async {
         let signals = run::Signals::listen()?;
-        let app = App::build(Configuration::of(config)?).await?;
+        let app = App::build(Configuration::of(config)?, Passed::default()).await?;
         let listening = app.local_addrs().first().copied().unwrap_or(bind);
         output::say(&greeting(&folder, listening, app.admin_addr()));
         run::until_signal(app, signals).await

@@ -7,10 +7,14 @@ use clap::{CommandFactory as _, Parser as _};
 mod args;
 mod check;
 mod dev;
+mod health;
 mod inspect;
+mod man;
+mod manager;
 mod objects;
 mod offline;
 mod output;
+mod progress;
 mod rework;
 mod run;
 mod token;
@@ -35,6 +39,8 @@ pub fn main() -> ExitCode {
         Command::Objects(args) => objects::run(&args),
         Command::Catalog { command: CatalogCommand::Rebuild(args) } => objects::rebuild(&args),
         Command::Token(args) => token::run(&args),
+        Command::Health(args) => health::run(&args),
+        Command::Man { dir } => man::run(dir.as_deref()),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "sealward", &mut script);

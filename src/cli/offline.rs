@@ -8,7 +8,7 @@ use super::{
     Failure,
     args::{OpenArgs, SealArgs, UnderArgs},
     output::{Input, Output},
-    run,
+    progress, run,
 };
 use crate::{
     app,
@@ -62,8 +62,10 @@ pub(super) fn seal(args: &SealArgs) -> Result<(), Failure> {
     let frame = (frame_length + FRAME_OVERHEAD) as usize;
     let mut sealed = Vec::with_capacity(PIECE + 2 * frame);
     let mut piece = vec![0; PIECE];
+    let bar = progress::bytes(input.length());
     loop {
         let filled = input.fill(&mut piece)?;
+        bar.inc(filled as u64);
         writer.write(&mut sealed, &piece[..filled]).map_err(Failure::new)?;
         // Whole frames may go; what is behind them is plaintext still.
         let whole = sealed.len() / frame * frame;
@@ -74,6 +76,7 @@ pub(super) fn seal(args: &SealArgs) -> Result<(), Failure> {
         }
     }
     writer.finish(&mut sealed).map_err(Failure::new)?;
+    bar.finish_and_clear();
     output.write(&sealed)?;
     output.finish()
 }
@@ -94,8 +97,10 @@ pub(super) fn open(args: &OpenArgs) -> Result<(), Failure> {
     let mut plaintext = Vec::with_capacity(PIECE);
     stream.push(&rest, &mut plaintext).map_err(|damage| fail(&damage))?;
     let mut piece = vec![0; PIECE];
+    let bar = progress::bytes(input.length());
     loop {
         let filled = input.fill(&mut piece)?;
+        bar.inc(filled as u64);
         stream.push(&piece[..filled], &mut plaintext).map_err(|damage| fail(&damage))?;
         output.write(&plaintext)?;
         plaintext.clear();
@@ -104,6 +109,7 @@ pub(super) fn open(args: &OpenArgs) -> Result<(), Failure> {
         }
     }
     stream.finish().map_err(|damage| fail(&damage))?;
+    bar.finish_and_clear();
     output.finish()
 }
 

@@ -1,8 +1,8 @@
 //! `reencrypt`, `verify` and `adopt`: a whole class gone over.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use indicatif::{HumanBytes, HumanDuration, ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, HumanDuration, ProgressBar};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
@@ -11,7 +11,7 @@ use tokio::{
 use super::{
     Failure,
     args::{AdoptArgs, ClassArgs, ReencryptArgs},
-    output, run,
+    output, progress, run,
 };
 use crate::{
     app::{self, Alone},
@@ -20,9 +20,6 @@ use crate::{
     proof::Proof,
     rework::{Counts, Rework, Settings, Tally},
 };
-
-/// How often the bar is drawn.
-const DRAWN: Duration = Duration::from_millis(200);
 
 /// Seals the class anew.
 pub(super) fn reencrypt(args: &ReencryptArgs) -> Result<(), Failure> {
@@ -78,7 +75,7 @@ where
     V: FnOnce(Arc<Rework>) -> F,
     F: Future<Output = Result<Tally, Fault>>,
 {
-    let bar = bar();
+    let bar = progress::spinner();
     let shown = bar.clone();
     let report = Arc::new(move |name: &str, why: &str| shown.suspend(|| output::say(&format!("{name}: {why}"))));
     let settings = Settings { jobs: args.jobs.into(), rate: args.rate, names: config.log.object_keys };
@@ -88,7 +85,8 @@ where
     let listen = |kind| signal(kind).map_err(|error| Failure::new(format!("signals can't be had: {error}")));
     let mut interrupt = listen(SignalKind::interrupt())?;
     let mut terminate = listen(SignalKind::terminate())?;
-    let mut draw = tokio::time::interval(DRAWN);
+    drawn(&bar, &counts);
+    let mut draw = tokio::time::interval(progress::PAUSE);
     let working = work(rework);
     tokio::pin!(working);
     let outcome = loop {
@@ -124,15 +122,6 @@ fn told(stop: &watch::Sender<bool>) -> Result<(), Failure> {
     }
     tracing::info!("told to stop: what is under way is finished");
     Ok(())
-}
-
-/// On a terminal; a pipe sees nothing of it.
-fn bar() -> ProgressBar {
-    let bar = ProgressBar::new_spinner();
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
-        bar.set_style(style);
-    }
-    bar
 }
 
 fn drawn(bar: &ProgressBar, counts: &Counts) {

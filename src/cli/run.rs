@@ -1,19 +1,27 @@
 //! Serving: the log, the runtime, the signals.
 
-use std::{path::Path, time::Duration};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use tokio::{
     runtime::Runtime,
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
 };
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{
+    EnvFilter, Layer,
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt as _,
+    registry::LookupSpan,
+    util::SubscriberInitExt as _,
+};
 
-use super::{Failure, output};
+use super::{Failure, manager, output};
 use crate::{
     app::{App, Configuration},
+    collector::Collector,
     config::{Class, Config, Log, LogFormat},
-    server::{Stop, drain},
+    server::{Passed, Stop, drain},
+    trace,
 };
 
 /// How long what blocks may still take at the end.
@@ -21,16 +29,22 @@ const LET_GO: Duration = Duration::from_secs(2);
 
 /// Serves what the configuration at `path` describes, until a signal.
 pub(super) fn serve(path: &Path) -> Result<(), Failure> {
+    // Before there are threads.
+    let passed = Passed::from_environment().map_err(Failure::input)?;
     ended(runtime()?, async {
         let mut signals = Signals::listen()?;
         let starting = async {
             let configuration = Configuration::read(path).await?;
-            log(&configuration.config.log)?;
-            Ok(App::build(configuration).await?)
+            let collector = traced_log(&configuration)?;
+            Ok((App::build(configuration, passed).await?, collector))
         };
-        let app = Box::pin(signals.unless_told(starting)).await?;
+        let (app, collector) = Box::pin(signals.unless_told(starting)).await?;
         tracing::info!(listeners = ?app.local_addrs(), admin = %app.admin_addr(), "serving");
-        until_signal(app, signals).await
+        let ended = until_signal(app, signals).await;
+        if let Some(collector) = collector {
+            collector.end().await;
+        }
+        ended
     })
 }
 
@@ -64,14 +78,50 @@ pub(super) fn runtime() -> Result<Runtime, Failure> {
 
 /// Sends events to standard error, as `log` says.
 pub(super) fn log(log: &Log) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(&log.level)
-        .map_err(|error| Failure::input(format!("log.level `{}` can't be read: {error}", log.level)))?;
-    let events = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match log.format {
-        LogFormat::Text => events.with_ansi(output::colour()).init(),
-        LogFormat::Json => events.json().flatten_event(true).init(),
-    }
+    tracing_subscriber::registry().with(events(log)).with(filter(log)?).init();
     Ok(())
+}
+
+/// The same, and spans to a collector where one is configured.
+fn traced_log(configuration: &Configuration) -> Result<Option<Collector>, Failure> {
+    let Config { log, traces, .. } = &configuration.config;
+    let Some(traces) = traces else {
+        self::log(log)?;
+        return Ok(None);
+    };
+    let collector = Collector::start(traces, configuration.metrics())
+        .map_err(|words| Failure::new(format!("[traces]: {words}")))?;
+    let spans = tracing_opentelemetry::layer()
+        .with_tracer(collector.tracer())
+        .with_location(false)
+        .with_target(false)
+        .with_threads(false)
+        .with_tracked_inactivity(false)
+        // It would begin a span before its route is known, which is its name.
+        .with_context_activation(false)
+        .with_filter(Targets::new().with_target(trace::TARGET, LevelFilter::INFO));
+    tracing_subscriber::registry().with(spans).with(events(log).with_filter(filter(log)?)).init();
+    Ok(Some(collector))
+}
+
+/// What writes events, as `log` wants them.
+fn events<S>(log: &Log) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: tracing::Subscriber + for<'a> LookupSpan<'a>,
+{
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    match log.format {
+        LogFormat::Text => layer.with_ansi(output::colour()).boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).boxed(),
+    }
+}
+
+/// What of the events is wanted; spans of traces are never the log's.
+fn filter(log: &Log) -> Result<EnvFilter, Failure> {
+    let unreadable =
+        |error: &dyn std::fmt::Display| Failure::input(format!("log.level `{}` can't be read: {error}", log.level));
+    let spans = format!("{}=off", trace::TARGET).parse().map_err(|error| unreadable(&error))?;
+    Ok(EnvFilter::try_new(&log.level).map_err(|error| unreadable(&error))?.add_directive(spans))
 }
 
 /// The signals that are listened for.
@@ -110,14 +160,17 @@ impl Signals {
 pub(super) async fn until_signal(app: App, signals: Signals) -> Result<(), Failure> {
     let Signals { mut terminate, mut interrupt, mut hangup } = signals;
     let (stopper, stop) = drain::channel();
+    let drain_timeout = app.drain_timeout();
+    manager::ready(&format!("serving at {}", listed(&app.local_addrs())));
     let (reload, reloads) = watch::channel(0_u64);
     let serving = app.run(stop, reloads);
     tokio::pin!(serving);
     let drained = loop {
         tokio::select! {
             drained = &mut serving => break drained,
-            Some(()) = terminate.recv() => told(&stopper),
-            Some(()) = interrupt.recv() => told(&stopper),
+            Some(()) = terminate.recv() => told(&stopper, drain_timeout),
+            Some(()) = interrupt.recv() => told(&stopper, drain_timeout),
+            () = manager::watched() => {}
             Some(()) = hangup.recv() => {
                 tracing::info!("told to read again: certificates, secrets, clients' trust, and the configuration");
                 reload.send_modify(|count| *count += 1);
@@ -131,7 +184,12 @@ pub(super) async fn until_signal(app: App, signals: Signals) -> Result<(), Failu
     Ok(())
 }
 
-fn told(stopper: &drain::Stopper) {
+fn listed(addresses: &[SocketAddr]) -> String {
+    addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn told(stopper: &drain::Stopper, drain_timeout: Duration) {
+    manager::stopping(drain_timeout);
     match stopper.advance() {
         Stop::Cut => tracing::warn!("told to stop again: what is under way is cut"),
         _ => tracing::info!("told to stop: what is under way may finish"),

@@ -27,6 +27,7 @@ mod secrets;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod traces;
 mod units;
 mod upstreams;
 
@@ -42,6 +43,7 @@ pub use listening::{
     TlsPolicy,
 };
 pub use report::{Fault, Faults};
+pub use traces::Traces;
 
 /// A whole configuration, checked.
 #[derive(Clone, Debug)]
@@ -70,6 +72,8 @@ pub struct Config {
     pub admin: Admin,
     /// What is logged, and how.
     pub log: Log,
+    /// Where traces of requests go; none are made when absent.
+    pub traces: Option<Traces>,
 }
 
 /// `[[listener]]`

@@ -15,7 +15,7 @@ use super::{
     expand::Environment,
     quotas,
     report::{Fault, listed, nearest, quoted},
-    routes, secrets, tls, upstreams,
+    routes, secrets, tls, traces, upstreams,
 };
 
 const KIB: u64 = 1 << 10;
@@ -145,6 +145,7 @@ fn config(root: &Section<'_>, document: &Document<'_>) -> Option<Config> {
     let limits = root.section("limits").map(|section| limits(&section)).unwrap_or_default();
     let (admin_bind, admin) = root.section("admin").map_or((None, Admin::default()), |section| admin(&section));
     let log = root.section("log").map(|section| log(&section)).unwrap_or_default();
+    let traces = root.section("traces").map(|section| traces::read(&section));
     root.finish();
     if let Some(KeyProvider::Kms { region, .. }) = provider {
         document.set_region(region.as_deref());
@@ -204,6 +205,10 @@ fn config(root: &Section<'_>, document: &Document<'_>) -> Option<Config> {
         limits,
         admin,
         log,
+        traces: match traces {
+            Some(traces) => Some(traces?),
+            None => None,
+        },
     })
 }
 

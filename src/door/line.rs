@@ -15,6 +15,7 @@ use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
+use tracing::{Span, field};
 
 use super::{
     Route,
@@ -27,6 +28,7 @@ use crate::{
     identity::Caller,
     objects::logged,
     quota::Admitted,
+    trace::{self, request},
 };
 
 /// What is known of a request so far. Written when dropped.
@@ -40,6 +42,8 @@ pub(super) struct Line {
     /// The client's certificate, by the beginning of its fingerprint.
     certificate: Option<String>,
     trace: Option<String>,
+    /// The whole request in a trace, to the end of its answer.
+    span: Span,
     route: Option<Arc<Route>>,
     key: Option<String>,
     keys: LogObjectKeys,
@@ -62,6 +66,7 @@ impl Line {
         request: &Request<B>,
         keys: LogObjectKeys,
         access: Option<&Arc<Access>>,
+        span: Span,
     ) -> Self {
         let connection = request.extensions().get::<Arc<Connection>>();
         Self {
@@ -75,6 +80,7 @@ impl Line {
                 .and_then(|connection| connection.tls.as_ref()?.client.as_ref())
                 .map(|client| client.fingerprint.chars().take(16).collect()),
             trace: trace_id(request),
+            span,
             route: None,
             key: None,
             keys,
@@ -116,6 +122,11 @@ impl Line {
         let key = logged(rest, self.keys);
         if let Some((_, entry)) = &mut self.entry {
             entry.routed(&route, key.as_deref());
+        }
+        self.span.record("otel.name", format_args!("{} {}", self.method, route.label));
+        self.span.record("http.route", &*route.label);
+        if !route.class().is_empty() {
+            self.span.record("sealward.class", route.class());
         }
         // What comes behind a path that isn't sealed may be anything.
         if !rest.is_empty() && !route.class().is_empty() {
@@ -179,14 +190,24 @@ impl Drop for Line {
         let caller = &*self.caller;
         let (version, peer, key, detail) = (&self.version, &self.peer, &self.key, &self.detail);
         let milliseconds = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let trace = trace::id(&self.span);
+        let trace = trace.as_ref().or(self.trace.as_ref());
         let outcome = if self.ended { "complete" } else { "cut" };
+        self.span.record("http.response.status_code", *status).record("http.response.body.size", *sent);
+        self.span.record("sealward.outcome", outcome);
+        if let Some(key) = key {
+            self.span.record("sealward.key", &**key);
+        }
+        if *status >= 500 || *status == 0 {
+            self.span.record("otel.status_code", "ERROR");
+        }
         macro_rules! write {
             ($level:ident) => {
                 tracing::$level!(
                     target: "sealward::request",
                     request_id = %id, method, status, route, class, key, caller, outcome, sent,
                     milliseconds, peer = peer.map(tracing::field::display), http = ?version, tls = self.tls, certificate = self.certificate,
-                    trace_id = self.trace, detail, "request"
+                    trace_id = trace, detail, "request"
                 )
             };
         }
@@ -236,6 +257,30 @@ impl http_body::Body for Followed {
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
+}
+
+/// The whole of a request, as a span; a part of the trace that it names where it is to `follow` that.
+pub(super) fn span<B>(request: &Request<B>, id: RequestId, follow: bool) -> Span {
+    let tls = request.extensions().get::<Arc<Connection>>().and_then(|connection| connection.tls.as_ref());
+    let method = label(request.method());
+    let span = request!(
+        otel.name = method,
+        otel.kind = "server",
+        http.request.method = method,
+        http.route = field::Empty,
+        http.response.status_code = field::Empty,
+        http.response.body.size = field::Empty,
+        network.protocol.version = ?request.version(),
+        tls.protocol.version = tls.map(|tls| tls.version),
+        sealward.request_id = %id,
+        sealward.class = field::Empty,
+        sealward.key = field::Empty,
+        sealward.outcome = field::Empty,
+    );
+    if follow {
+        trace::follow(&span, request.headers());
+    }
+    span
 }
 
 /// The trace id of a W3C `traceparent`, if it is one.

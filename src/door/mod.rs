@@ -14,6 +14,7 @@ use std::{
 use arc_swap::ArcSwap;
 use http::{HeaderValue, Method, Request, Response, header};
 use hyper::body::Incoming;
+use tracing::Instrument as _;
 
 use crate::{
     config::{Config, LogObjectKeys},
@@ -25,6 +26,7 @@ use crate::{
     objects::Objects,
     proxy,
     quota::{Admitted, Quota},
+    trace::hop,
     upstream::Upstream,
 };
 
@@ -62,6 +64,8 @@ struct Inner {
     tokens: Option<Arc<dyn TokenStore>>,
     certified: identity::Certificates,
     pace: Pace,
+    /// Whether a request's own trace is taken up.
+    follows: bool,
     object_keys: LogObjectKeys,
     access: Option<Arc<Access>>,
     metrics: Metrics,
@@ -81,6 +85,7 @@ impl Door {
             tokens,
             certified: identity::Certificates::new(config.identity.certified.clone()),
             pace,
+            follows: config.traces.as_ref().is_some_and(|traces| traces.follow),
             object_keys: config.log.object_keys,
             access,
             metrics,
@@ -108,10 +113,11 @@ impl Inner {
     async fn serve(&self, request: Request<Incoming>) -> Response<Body> {
         let begun = Instant::now();
         let id = RequestId::new();
-        let mut line = Line::new(id, begun, &request, self.object_keys, self.access.as_ref());
+        let span = line::span(&request, id, self.follows);
+        let mut line = Line::new(id, begun, &request, self.object_keys, self.access.as_ref(), span.clone());
         let method = line.method();
         let head_only = request.method() == Method::HEAD;
-        let mut response = match self.handle(arriving(request), &id, &mut line).await {
+        let mut response = match self.handle(arriving(request), &id, &mut line).instrument(span).await {
             Ok(response) => response,
             Err(fault) => {
                 line.fault(&fault);
@@ -162,18 +168,25 @@ impl Inner {
                 let caller = match query.link()? {
                     _ if route.public => Caller::anonymous(),
                     // Who follows a link means that.
-                    Some(link) => self.follow(&request, &link, &objects.class().name, &rest).await?,
-                    None => self.caller(&request).await?,
+                    Some(link) => {
+                        let known = self.follow(&request, &link, &objects.class().name, &rest);
+                        known.instrument(hop!("identify")).await?
+                    }
+                    None => self.caller(&request).instrument(hop!("identify")).await?,
                 };
                 line.called_by(&caller);
                 admit(&route, &request, Asked::of(&route, &caller), &mut admitted)?;
                 metered(&mut request, line, admitted);
                 let at = gateway::Place { path: &route.label, objects, rest: &rest };
                 // Boxed, so that a request that goes on isn't moved about in the room this takes.
-                Box::pin(self.gateway.answer(request, &at, &query, &caller)).await
+                Box::pin(self.gateway.answer(request, &at, &query, &caller).instrument(hop!("gateway"))).await
             }
             Does::Forward(onward) => {
-                let caller = if route.public { Caller::anonymous() } else { self.caller(&request).await? };
+                let caller = if route.public {
+                    Caller::anonymous()
+                } else {
+                    self.caller(&request).instrument(hop!("identify")).await?
+                };
                 line.called_by(&caller);
                 // What a token may do to objects says nothing of an app's own doings.
                 if !caller.may_all() {

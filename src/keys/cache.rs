@@ -13,6 +13,7 @@ use std::{
 use aws_lc_rs::digest::{self, SHA256};
 use moka::{Expiry, sync::Cache};
 use prometheus::IntCounter;
+use tracing::Instrument as _;
 
 use super::{KeyFailure, KeyProvider, KeyStanding, flight::SingleFlight};
 use crate::{
@@ -118,7 +119,9 @@ impl DataKeys {
             // No flight is joined and nothing is put up for others: one message, one key.
             self.count("miss");
             let call = self.call(context.clone(), false);
-            tokio::spawn(call).await.unwrap_or_else(|_| Err(KeyFailure::Unavailable(NO_END.into())))?
+            tokio::spawn(call.in_current_span())
+                .await
+                .unwrap_or_else(|_| Err(KeyFailure::Unavailable(NO_END.into())))?
         };
         self.metrics.data_key_uses.with_label_values(&[&issued.name, "seal"]).inc();
         Ok(Lease(issued))

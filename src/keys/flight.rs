@@ -8,6 +8,7 @@ use std::{
 };
 
 use futures_util::future::{BoxFuture, FutureExt as _, Shared};
+use tracing::Instrument as _;
 
 type Flights<K, V> = Arc<Mutex<HashMap<K, Shared<BoxFuture<'static, Option<V>>>>>>;
 
@@ -39,10 +40,12 @@ where
                 None => {
                     let landing = Landing { flights: Arc::clone(&self.flights), key: key.clone() };
                     let call = call();
-                    let task = tokio::spawn(async move {
+                    let task = async move {
                         let _landing = landing;
                         call.await
-                    });
+                    };
+                    // In the trace of whoever asked first.
+                    let task = tokio::spawn(task.in_current_span());
                     let flight = task.map(Result::ok).boxed().shared();
                     flights.insert(key, flight.clone());
                     flight

@@ -19,6 +19,8 @@ use aws_sdk_kms::{
     types::{DataKeySpec, KeyState, KeyUsageType},
 };
 use aws_smithy_types::timeout::TimeoutConfig;
+use aws_types::request_id::RequestId;
+use tracing::Instrument as _;
 use zeroize::Zeroizing;
 
 use super::{Generated, KeyFailure, KeyProvider, KeyStanding, breaker::Breaker};
@@ -28,6 +30,7 @@ use crate::{
     message::{EncryptedDataKey, EncryptionContext},
     metrics::Metrics,
     secret::Key256,
+    trace,
 };
 
 /// What a data key's provider id is.
@@ -172,25 +175,28 @@ impl KmsKeys {
         call: impl Future<Output = Result<T, crate::aws::SdkError<E>>>,
     ) -> Result<T, KeyFailure>
     where
+        T: RequestId,
         E: aws_smithy_types::error::metadata::ProvideErrorMetadata + std::error::Error + 'static,
     {
         if !self.breaker.admits() {
             self.count(operation, "skipped");
             return Err(KeyFailure::Unavailable("KMS was away a moment ago".into()));
         }
-        let begun = Instant::now();
-        let outcome = call.await.map_err(|error| Trouble::of(&error));
+        let (begun, span) = (Instant::now(), trace::aws("KMS", method(operation)));
+        let outcome = call.instrument(span.clone()).await.map_err(|error| Trouble::of(&error));
         self.metrics.kms_cost.with_label_values(&[&self.name]).inc_by(DOLLARS);
         self.metrics.kms_seconds.with_label_values(&[operation, &self.name]).observe(begun.elapsed().as_secs_f64());
         let (label, failure) = match outcome {
             Ok(answer) => {
+                trace::answered(&span, answer.request_id(), None);
                 self.breaker.answered();
                 self.count(operation, "ok");
                 return Ok(answer);
             }
             Err(mut trouble) => {
+                trouble.note(&span);
                 if trouble.kind == TroubleKind::Denied {
-                    trouble.detail = format!("{}; allow {} on {}", trouble.detail, action(operation), self.name);
+                    trouble.detail = format!("{}; allow kms:{} on {}", trouble.detail, method(operation), self.name);
                 }
                 judge(&trouble)
             }
@@ -305,12 +311,12 @@ impl fmt::Debug for KmsKeys {
 }
 
 /// What IAM and the key's policy call `operation`.
-fn action(operation: &str) -> &'static str {
+fn method(operation: &str) -> &'static str {
     match operation {
-        "generate" => "kms:GenerateDataKey",
-        "encrypt" => "kms:Encrypt",
-        "describe" => "kms:DescribeKey",
-        _ => "kms:Decrypt",
+        "generate" => "GenerateDataKey",
+        "encrypt" => "Encrypt",
+        "describe" => "DescribeKey",
+        _ => "Decrypt",
     }
 }
 

@@ -7,6 +7,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use tracing::Instrument as _;
+
 use super::{ObjectKey, Objects, WriteCondition, fault_of, verified::header_bytes};
 use crate::{
     fault::{Fault, Kind, Tamper},
@@ -15,6 +17,7 @@ use crate::{
     message::{Caps, EncryptedDataKey, Header, MessageId},
     secret::random_array,
     store::{Condition, Failure, Reading, Span, Stat, Stored},
+    trace::hop,
 };
 
 /// How often what others change meanwhile is looked at again.
@@ -204,7 +207,8 @@ impl Objects {
         let (objects, key, condition) = (Arc::clone(self), key.clone(), condition.clone());
         let by = by.chars().take(CALLER).collect();
         // In a task of its own: what is removed is written down, also where the client has left.
-        let task = tokio::spawn(async move { objects.remove(&key, &condition, by).await });
+        let task = async move { objects.remove(&key, &condition, by).await };
+        let task = tokio::spawn(task.instrument(hop!("remove")));
         task.await.unwrap_or_else(|error| Err(Fault::internal(format!("a removal's task ended: {error}"))))
     }
 

@@ -16,6 +16,7 @@ use std::{
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
+use tracing::Instrument as _;
 
 use super::{
     Description, ObjectKey, Objects, Preconditions, Verdict, fault_of,
@@ -27,6 +28,7 @@ use crate::{
     index::Newest,
     message::Damage,
     store::{ETag, Failure, Reading, Source, Span, Stat},
+    trace::hop,
 };
 
 /// What a chunk has at most, if its frames are smaller; bytes.
@@ -169,6 +171,15 @@ impl Objects {
     /// # Errors
     /// 404, 412, 502 for anything that isn't what was sealed, 503.
     pub async fn read(self: &Arc<Self>, key: &ObjectKey, wanted: &Wanted) -> Result<Answer, Fault> {
+        let opening = hop!("open");
+        let answer = self.read_newest(key, wanted).instrument(opening).await;
+        if let Err(fault) = &answer {
+            self.note(fault);
+        }
+        answer
+    }
+
+    async fn read_newest(self: &Arc<Self>, key: &ObjectKey, wanted: &Wanted) -> Result<Answer, Fault> {
         let mut answer = self.try_read(key, wanted).await;
         if let Err(Stop::Moved) = answer {
             // Replaced between two requests of ours: once more, from the start.
@@ -190,11 +201,7 @@ impl Objects {
                 _ => break,
             }
         }
-        let answer = answer.map_err(Stop::fault);
-        if let Err(fault) = &answer {
-            self.note(fault);
-        }
-        answer
+        answer.map_err(Stop::fault)
     }
 
     /// Counts an object that was not believed.
@@ -448,7 +455,7 @@ impl Frames {
             return Ok(Chunks::Ready(first.into_iter().map(|piece| Bytes::copy_from_slice(&piece)).collect()));
         }
         let (send, next) = mpsc::channel(1);
-        tokio::spawn(self.pump(first, send));
+        tokio::spawn(self.pump(first, send).instrument(hop!("send")));
         Ok(Chunks::Coming { now: VecDeque::new(), next, left: total })
     }
 

@@ -14,6 +14,7 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
+use tracing::Instrument as _;
 
 use super::{
     Description, ObjectKey, Objects, Promise, Promises, account::Before, context_of, digests::Digesting, fault_of,
@@ -27,6 +28,7 @@ use crate::{
     keys::Lease,
     message::{Draft, FINAL_FRAME_OVERHEAD, FrameWriter, Layout, MessageId, SealError, Sealer},
     store::{self, Condition, ETag, Failure, Stored, Target},
+    trace::hop,
 };
 
 /// Room after a part's frames for a final one.
@@ -131,12 +133,14 @@ impl Objects {
         let objects = Arc::clone(self);
         let begun = Begun::new(self, slot);
         // Boxed: it is large, and a runtime moves what it is given several times.
-        let task = tokio::spawn(Box::pin(async move {
+        let task = Box::pin(async move {
             let receipt = objects.seal(upload).await;
             begun.ended(receipt.as_ref().err());
             receipt
-        }));
-        task.await.unwrap_or_else(|error| Err(Fault::internal(format!("an upload's task ended: {error}"))))
+        });
+        tokio::spawn(task.instrument(hop!("upload")))
+            .await
+            .unwrap_or_else(|error| Err(Fault::internal(format!("an upload's task ended: {error}"))))
     }
 
     /// A place for an upload, waited for in line, with `memory` bytes of the budget
@@ -174,8 +178,10 @@ impl Objects {
         debug_assert!(name.len() <= MAX_NAME);
         let context = context_of(class, &upload.key).map_err(Fault::internal)?;
         let shared = class.binding == Binding::MessageId;
-        let (there, lease) =
-            tokio::join!(self.before(&upload.key, &upload.condition, upload.length), self.keys.issue(&context, shared));
+        let (there, lease) = tokio::join!(
+            self.before(&upload.key, &upload.condition, upload.length).instrument(hop!("look")),
+            self.keys.issue(&context, shared).instrument(hop!("data key"))
+        );
         let (before, lease) = (there?, lease.map_err(|failure| key_fault(&failure))?);
 
         // The id is drawn after the data key is fixed: see the format's page.
@@ -200,11 +206,12 @@ impl Objects {
             before: before.message,
             pending: false,
         };
-        match self.fill(&mut upload, FrameWriter::new(sealer), &lease, &mut parts).await {
+        match self.fill(&mut upload, FrameWriter::new(sealer), &lease, &mut parts).instrument(hop!("seal")).await {
             Ok((mut stored, size, crc64)) => {
                 stored.replaced = stored.replaced.or(before.replaces);
                 if let Some(index) = self.index(&upload.key) {
-                    self.account(index, Record { size, at: SystemTime::now(), ..parts.record }, &stored).await?;
+                    let record = Record { size, at: SystemTime::now(), ..parts.record };
+                    self.account(index, record, &stored).instrument(hop!("catalogue")).await?;
                 }
                 Ok(self.receipt(&upload.key, &lease, &stored, size, crc64))
             }
@@ -274,7 +281,7 @@ impl Objects {
             }
         };
         let sealed = last.finish(writer).map_err(|error| self.seal_fault(error))?;
-        let stored = parts.complete(last).await?;
+        let stored = parts.complete(last).instrument(hop!("complete")).await?;
         Ok((stored, sealed.plaintext, crc64))
     }
 

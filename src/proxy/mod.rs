@@ -8,11 +8,13 @@ use std::{error::Error, sync::Arc, time::Duration};
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use http_body_util::BodyExt;
 use tokio::time::Instant;
+use tracing::{Instrument as _, field};
 
 use crate::{
     config::Forward,
     fault::{Fault, Kind, chain},
     http::{Arriving, Body, Broken, Connection, Held, Onwards, Pace, PaceError, Paced, RequestId},
+    trace::{self, hop},
     upstream::{Answer, Failure, Upstream},
 };
 
@@ -73,7 +75,23 @@ pub async fn forward(
     });
     let held = head.extensions.remove::<Held>();
     let begun = known.told.then(|| (Instant::now(), head.headers.get("x-amzn-trace-id").cloned()));
-    let answer = upstream.send(head, body).await.map_err(|failure| fault(upstream, failure))?;
+    let hop = hop!(
+        "forward",
+        otel.kind = "client",
+        sealward.upstream = upstream.name(),
+        server.address = field::Empty,
+        http.response.status_code = field::Empty
+    );
+    hop.in_scope(|| trace::hand_on(&mut head.headers));
+    let answer = upstream.send(head, body).instrument(hop.clone()).await.map_err(|failure| fault(upstream, failure));
+    match &answer {
+        Ok(answer) => {
+            hop.record("server.address", answer.target());
+            hop.record("http.response.status_code", answer.response.status().as_u16());
+        }
+        Err(_) => drop(hop.record("otel.status_code", "ERROR")),
+    }
+    let answer = answer?;
     let on = begun.map(|(sent, trace)| {
         let (target, status) = (answer.target().to_owned(), answer.response.status().as_u16());
         Onwards { target, status, trace, sent: sent.into_std(), answered: Instant::now().into_std() }

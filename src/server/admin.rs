@@ -17,7 +17,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{BindError, FIRST_PAUSE, listen, nodelay, of_the_peer, stall::Stall};
+use super::{BindError, FIRST_PAUSE, Passed, listen, nodelay, of_the_peer, stall::Stall};
 use crate::{config::Limits, metrics::Metrics};
 
 /// Scrapers and probes at once.
@@ -56,19 +56,20 @@ struct Sources {
 }
 
 impl Admin {
-    /// Binds `bind`. `refresh` is called before metrics are written, to set gauges
+    /// Binds `bind`, unless a socket there was `passed`. `refresh` is called before metrics are written, to set gauges
     /// that nobody keeps up to date; it must not block. Call it within a Tokio runtime.
     ///
     /// # Errors
     /// [`BindError`] when the address can't be had.
     pub fn bind(
         bind: SocketAddr,
+        passed: &mut Passed,
         limits: Limits,
         metrics: Metrics,
         readiness: watch::Receiver<Readiness>,
         refresh: impl Fn(&Metrics) + Send + Sync + 'static,
     ) -> Result<Self, BindError> {
-        let (listener, local) = listen(bind)?;
+        let (listener, local) = listen(bind, passed)?;
         let sources = Arc::new(Sources { metrics, readiness, refresh: Box::new(refresh) });
         Ok(Self { listener, local, limits, sources })
     }

@@ -36,6 +36,7 @@ pub mod drain;
 pub mod files;
 mod guard;
 pub mod linger;
+pub mod passed;
 pub mod plain;
 pub mod proxied;
 mod pulse;
@@ -45,6 +46,7 @@ mod watched;
 mod workers;
 
 pub use drain::{Drained, Stop};
+pub use passed::Passed;
 
 /// Connections the kernel holds for us before we accept them.
 const BACKLOG: i32 = 1024;
@@ -129,9 +131,22 @@ impl Server {
     /// # Errors
     /// [`BindError`], with the first address that can't be had.
     pub fn bind(fronts: Vec<Front>, limits: Limits, metrics: Metrics) -> Result<Self, BindError> {
+        Self::bind_or_take(fronts, &mut Passed::default(), limits, metrics)
+    }
+
+    /// The same, with sockets that were `passed` in place of those at the same address.
+    ///
+    /// # Errors
+    /// As [`Server::bind`].
+    pub fn bind_or_take(
+        fronts: Vec<Front>,
+        passed: &mut Passed,
+        limits: Limits,
+        metrics: Metrics,
+    ) -> Result<Self, BindError> {
         let listeners = fronts
             .into_iter()
-            .map(|front| listen(front.bind).map(|(listener, local)| (listener, local, front)))
+            .map(|front| listen(front.bind, passed).map(|(listener, local)| (listener, local, front)))
             .collect::<Result<_, _>>()?;
         Ok(Self { listeners, limits, metrics })
     }
@@ -297,9 +312,14 @@ impl Acceptor {
     }
 }
 
-/// Binds one address.
-fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), BindError> {
-    let bind = || -> io::Result<(TcpListener, SocketAddr)> {
+/// Binds one address, unless a socket there was passed.
+fn listen(address: SocketAddr, passed: &mut Passed) -> Result<(TcpListener, SocketAddr), BindError> {
+    let mut bind = || -> io::Result<(TcpListener, SocketAddr)> {
+        if let Some(socket) = passed.take(address) {
+            let listener = TcpListener::from_std(socket)?;
+            let local = listener.local_addr()?;
+            return Ok((listener, local));
+        }
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         // A restart must not wait for the last run's connections to be forgotten.
         #[cfg(unix)]
@@ -358,8 +378,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_taken_address_is_named_with_a_mend() {
-        let (_taken, local) = listen(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
-        let error = listen(local).expect_err("taken").to_string();
+        let mut none = Passed::default();
+        let (_taken, local) = listen(SocketAddr::from(([127, 0, 0, 1], 0)), &mut none).expect("a free port");
+        let error = listen(local, &mut none).expect_err("taken").to_string();
         assert_eq!(error, format!("{local}: address in use: another process listens there; choose another `bind`"));
     }
 

@@ -2,7 +2,10 @@ use std::net::SocketAddr;
 
 use sealward::{
     metrics::Metrics,
-    server::admin::{Admin, Readiness},
+    server::{
+        Passed,
+        admin::{Admin, Readiness},
+    },
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -28,7 +31,9 @@ fn start() -> (SocketAddr, watch::Sender<Readiness>, JoinHandle<()>) {
     let (say, readiness) = watch::channel(Readiness::NotReady { reasons: vec!["starting".into()] });
     let refresh = |metrics: &Metrics| metrics.uploads_in_flight.set(42);
     let bind = SocketAddr::from(([127, 0, 0, 1], 0));
-    let admin = Admin::bind(bind, limits(), Metrics::new().expect("metrics"), readiness, refresh).expect("a free port");
+    let admin =
+        Admin::bind(bind, &mut Passed::default(), limits(), Metrics::new().expect("metrics"), readiness, refresh)
+            .expect("a free port");
     let address = admin.local_addr();
     let served = tokio::spawn(async move { match admin.serve().await {} });
     (address, say, served)

@@ -22,12 +22,15 @@ use aws_sdk_s3::{
     config::{RequestChecksumCalculation, ResponseChecksumValidation},
 };
 use aws_smithy_types::timeout::TimeoutConfig;
+use aws_types::request_id::RequestId;
+use tracing::Instrument as _;
 
 use super::{Condition, ETag, Failure, Page, PartRules, Payload, Reading, Span, Stat, Store, Stored, Target, Upload};
 use crate::{
     aws::{KeptCredentials, SdkError, Trouble, TroubleKind},
     metrics::Metrics,
     proof::Proof,
+    trace,
 };
 
 mod attributes;
@@ -148,19 +151,30 @@ impl Inner {
         call: impl Future<Output = Result<T, SdkError<E>>>,
     ) -> Result<T, Trouble>
     where
+        T: RequestId,
         E: aws_smithy_types::error::metadata::ProvideErrorMetadata + std::error::Error + 'static,
     {
-        let begun = Instant::now();
-        self.told(operation, begun, call.await.map_err(|error| Trouble::of(&error)))
+        let (begun, span) = (Instant::now(), trace::aws("S3", method(operation)));
+        let outcome = call.instrument(span.clone()).await.map_err(|error| Trouble::of(&error));
+        match &outcome {
+            Ok(answer) => trace::answered(&span, answer.request_id(), None),
+            Err(trouble) => trouble.note(&span),
+        }
+        self.told(operation, begun, outcome)
     }
 
     /// One try by the short way, timed; `None` where the SDK is to be asked, since nothing happened
     /// or it may be asked again.
     async fn directly(&self, operation: &str, again: bool, call: Call<'_>) -> Option<Result<(Head, Coming), Trouble>> {
-        let begun = Instant::now();
-        match self.direct.as_ref()?.ask(call).await {
-            Came::Answer(head, body) => Some(self.told(operation, begun, Ok((head, body)))),
+        let direct = self.direct.as_ref()?;
+        let (begun, span) = (Instant::now(), trace::aws("S3", method(operation)));
+        match direct.ask(call).instrument(span.clone()).await {
+            Came::Answer(head, body) => {
+                trace::answered(&span, head.request_id(), None);
+                Some(self.told(operation, begun, Ok((head, body))))
+            }
             Came::Trouble(trouble) => {
+                trouble.note(&span);
                 let trouble = self.told::<()>(operation, begun, Err(trouble)).err()?;
                 if !again || !trouble.is_passing() {
                     return Some(Err(trouble));
@@ -171,7 +185,10 @@ impl Inner {
                 }
                 None
             }
-            Came::Nothing => None,
+            Came::Nothing => {
+                trace::answered(&span, None, Some("not tried"));
+                None
+            }
         }
     }
 
@@ -190,7 +207,7 @@ impl Inner {
         }
         let label = match &outcome {
             Ok(_) => "ok",
-            Err(trouble) => label(trouble.kind),
+            Err(trouble) => trouble.kind.as_str(),
         };
         self.metrics.store_seconds.with_label_values(&[operation, label]).observe(begun.elapsed().as_secs_f64());
         outcome
@@ -303,6 +320,29 @@ fn unwritten(trouble: &Trouble) -> Failure {
 }
 
 /// What IAM and the bucket's policy call `operation`.
+fn method(operation: &str) -> &'static str {
+    match operation {
+        "put" => "PutObject",
+        "begin" => "CreateMultipartUpload",
+        "part" => "UploadPart",
+        "complete" => "CompleteMultipartUpload",
+        "stat" => "HeadObject",
+        "read" | "read_back" => "GetObject",
+        "probe" | "list" => "ListObjectsV2",
+        "head_bucket" => "HeadBucket",
+        "delete" | "delete_version" | "take_back" => "DeleteObject",
+        "list_versions" => "ListObjectVersions",
+        "abort" => "AbortMultipartUpload",
+        "list_parts" => "ListParts",
+        "list_uploads" => "ListMultipartUploads",
+        "bucket_encryption" => "GetBucketEncryption",
+        "bucket_public_access" => "GetPublicAccessBlock",
+        "bucket_versioning" => "GetBucketVersioning",
+        "bucket_lifecycle" => "GetBucketLifecycleConfiguration",
+        _ => "unknown",
+    }
+}
+
 fn actions(operation: &str) -> &'static str {
     match operation {
         "put" | "begin" | "part" | "complete" => {
@@ -322,22 +362,6 @@ fn actions(operation: &str) -> &'static str {
         "bucket_versioning" => "s3:GetBucketVersioning",
         "bucket_lifecycle" => "s3:GetLifecycleConfiguration",
         _ => "this call",
-    }
-}
-
-fn label(kind: TroubleKind) -> &'static str {
-    match kind {
-        TroubleKind::Unsent => "unsent",
-        TroubleKind::Unanswered => "unanswered",
-        TroubleKind::Throttled => "throttled",
-        TroubleKind::Server => "server",
-        TroubleKind::Denied => "denied",
-        TroubleKind::NotFound => "not_found",
-        TroubleKind::Conflict => "conflict",
-        TroubleKind::Precondition => "precondition",
-        TroubleKind::Range => "range",
-        TroubleKind::Garbled => "garbled",
-        TroubleKind::Refused => "error",
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use aws_sdk_s3::primitives::DateTime;
 use aws_smithy_types::retry::RetryConfig;
+use tracing::Instrument as _;
 
 use super::{Condition, Failure, Inner, failure, pause, put::TRIES};
 use crate::aws::TroubleKind;
@@ -23,7 +24,8 @@ impl Inner {
     /// from a whole one.
     pub(super) async fn delete(self: &Arc<Self>, name: &str, condition: &Condition) -> Result<(), Failure> {
         let (store, name, condition) = (Arc::clone(self), name.to_owned(), condition.clone());
-        let task = tokio::spawn(async move { store.delete_to_the_end(&name, &condition).await });
+        let task = async move { store.delete_to_the_end(&name, &condition).await };
+        let task = tokio::spawn(task.in_current_span());
         task.await.unwrap_or_else(|error| Err(Failure::Other(format!("a removal's task ended: {error}"))))
     }
 

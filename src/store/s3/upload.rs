@@ -11,6 +11,7 @@ use aws_smithy_types::{retry::RetryConfig, timeout::TimeoutConfig};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use tokio::task::JoinSet;
+use tracing::Instrument as _;
 
 use super::{
     Call, Coming, Failure, Fields, Head, Inner, Payload, Stored, Target, Upload, attributes, checksum,
@@ -90,7 +91,8 @@ impl Upload for S3Upload {
         self.length += bytes.len() as u64;
         let (store, name, id, number) = (Arc::clone(&self.store), self.target.name.clone(), self.id.clone(), self.next);
         self.next += 1;
-        self.sending.spawn(async move { store.send_part(&name, &id, number, bytes, crc).await });
+        let sent = async move { store.send_part(&name, &id, number, bytes, crc).await };
+        self.sending.spawn(sent.in_current_span());
         Ok(())
     }
 

@@ -74,6 +74,11 @@ impl Head {
         self.iter().find(|(found, _)| *found == name).map(|(_, value)| value)
     }
 
+    /// The service's own id of the call, under the names that the SDK looks for.
+    pub(in crate::store::s3) fn request_id(&self) -> Option<&str> {
+        self.get("x-amz-request-id").or_else(|| self.get("x-amzn-requestid"))
+    }
+
     pub(in crate::store::s3) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         let mut begin = 0;
         self.ends.iter().map(move |&(name, value)| {

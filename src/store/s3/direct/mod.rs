@@ -163,7 +163,9 @@ impl Direct {
             "" if head.status == 408 => return Came::Trouble(Trouble::unclear("S3 waits for no request")),
             _ => {}
         }
-        Came::Trouble(Trouble::answered(head.status, code, message.unwrap_or_default()))
+        let trouble = Trouble::answered(head.status, code, message.unwrap_or_default());
+        let id = head.request_id().or_else(|| element(&words, "RequestId"));
+        Came::Trouble(trouble.called(id))
     }
 
     async fn place(&self) -> Result<Option<&Place>, place::Unlearnt> {

@@ -1,0 +1,67 @@
+//! `[traces]`: where spans go, and of which requests.
+
+use http::{HeaderName, HeaderValue, Uri};
+
+use super::{
+    document::{Found, Section},
+    report::{Fault, quoted},
+};
+use crate::secret::SecretText;
+
+/// Where OTLP's spans go below a collector's address (OTLP 1.x, section "OTLP/HTTP Request").
+const PATH: &str = "v1/traces";
+
+/// `[traces]`
+#[derive(Clone, Debug)]
+pub struct Traces {
+    /// `endpoint`: the collector's address for spans, its path included.
+    pub endpoint: String,
+    /// `headers`: what a collector wants with each request.
+    pub headers: Vec<(String, SecretText)>,
+    /// `one_in`: of the requests that come without a trace, one of so many begins one. Default 1.
+    pub sample: f64,
+    /// `follow`: whether a request's `traceparent` is taken up. Default true.
+    pub follow: bool,
+    /// `service`: what we are called there; `OTEL_SERVICE_NAME`, or `sealward`, when absent.
+    pub service: Option<String>,
+}
+
+pub(super) fn read(section: &Section<'_>) -> Option<Traces> {
+    section.require("endpoint", "\"http://127.0.0.1:4318\"");
+    let endpoint = section.string("endpoint").and_then(|endpoint| whole(section, &endpoint));
+    let headers = section.entries("headers").unwrap_or_default();
+    let headers = headers.into_iter().filter_map(|(name, value)| header(section, name, value)).collect();
+    let one_in = section.integer("one_in", 1..=1_000_000).unwrap_or(1);
+    let follow = section.boolean("follow").unwrap_or(true);
+    let service = section.string("service").map(|service| service.value);
+    section.finish();
+    // At most a million: exact.
+    #[allow(clippy::cast_precision_loss)]
+    let sample = 1.0 / one_in as f64;
+    endpoint.map(|endpoint| Traces { endpoint, headers, sample, follow, service })
+}
+
+/// The address that spans go to: a collector's own, unless one below it is named.
+fn whole(section: &Section<'_>, endpoint: &Found<String>) -> Option<String> {
+    let uri = endpoint.value.parse::<Uri>().ok();
+    let http = |uri: &Uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.authority().is_some();
+    let Some(uri) = uri.filter(http) else {
+        let help = "write a collector's address for OTLP over HTTP: `endpoint = \"http://127.0.0.1:4318\"`";
+        let fault = Fault::new(format!("`endpoint` cannot be {}", quoted(&endpoint.raw)), help);
+        section.fault(fault.at(&endpoint.span, "not an http or https address"));
+        return None;
+    };
+    Some(match uri.path() {
+        "" | "/" => format!("{}/{PATH}", endpoint.value.trim_end_matches('/')),
+        _ => endpoint.value.clone(),
+    })
+}
+
+fn header(section: &Section<'_>, name: String, value: Found<String>) -> Option<(String, SecretText)> {
+    let good = name.parse::<HeaderName>().is_ok() && HeaderValue::from_str(&value.value).is_ok();
+    if !good {
+        let title = format!("{} and its value can't stand in a header", quoted(&name));
+        section.fault(Fault::new(title, "write a header's name, and visible text").at(&value.span, "this value"));
+    }
+    good.then(|| (name, SecretText::new(value.value)))
+}

@@ -1,0 +1,181 @@
+//! Traces, as a collector gets them.
+
+use crate::{
+    collector::{Collector, Span},
+    standin::{moto, under_kms},
+    support::{Sealward, Site, eventually, pattern},
+};
+
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const PARENT: &str = "00f067aa0ba902b7";
+
+fn traceparent(flags: &str) -> String {
+    format!("traceparent: 00-{TRACE}-{PARENT}-{flags}")
+}
+
+/// `[traces]` to that collector.
+fn to(collector: &Collector, more: &str) -> String {
+    format!("[traces]\nendpoint = \"http://{}\"\n{more}\n", collector.address)
+}
+
+fn put(site: &Site, server: &Sealward, key: &str, bytes: &[u8], header: &str) {
+    let file = site.path("upload.tmp");
+    std::fs::write(&file, bytes).expect("writes");
+    let answer = site.curl(["-H", header, "-T", &file.display().to_string(), &server.url(key)]);
+    assert_eq!(answer.status, 201, "{answer:?}");
+}
+
+/// The one of this name; where there are several, all are below the same.
+fn named<'a>(spans: &'a [Span], name: &str) -> &'a Span {
+    spans.iter().find(|span| span.name == name).unwrap_or_else(|| {
+        let names: Vec<_> = spans.iter().map(|span| &span.name).collect();
+        panic!("no span `{name}` in {names:?}")
+    })
+}
+
+#[test]
+fn an_upload_is_one_trace_of_its_hops_and_their_calls() {
+    let (aws, collector) = (moto(), Collector::start());
+    let (bucket, key, site) = (aws.bucket("traced"), aws.key(), aws.site());
+    let text = under_kms(&bucket, &key, "binding = \"strict\"\n")
+        + "[catalog]\nurl = \"sqlite:catalog.db\"\n"
+        + &to(&collector, "");
+    let server = site.serve_text(&text);
+    put(&site, &server, "scans/one", &pattern(20 << 20), &traceparent("01"));
+    let spans = collector.trace(TRACE, |span| span.name == "PUT /files/");
+
+    let root = named(&spans, "PUT /files/");
+    assert_eq!((&*root.parent, root.kind), (PARENT, 2), "the client's own span, and a server's");
+    assert_eq!(root.attribute("http.route"), "/files/");
+    assert_eq!(root.attribute("http.response.status_code"), "201");
+    assert_eq!(root.attribute("sealward.class"), "records");
+    assert_eq!(root.attribute("sealward.key"), "scans/one", "as the log has it");
+    assert!(root.attribute("sealward.request_id").len() == 36);
+
+    for (hop, below) in [
+        ("identify", "PUT /files/"),
+        ("gateway", "PUT /files/"),
+        ("upload", "gateway"),
+        ("look", "upload"),
+        ("data key", "upload"),
+        ("seal", "upload"),
+        ("complete", "seal"),
+        ("catalogue", "upload"),
+        ("KMS.GenerateDataKey", "data key"),
+        ("S3.HeadObject", "look"),
+        ("S3.CreateMultipartUpload", "seal"),
+        ("S3.UploadPart", "seal"),
+        ("S3.CompleteMultipartUpload", "complete"),
+    ] {
+        let (span, above) = (named(&spans, hop), named(&spans, below));
+        assert_eq!(span.parent, above.id, "{hop} is below {below}");
+        assert!(span.start >= above.start && span.end >= span.start, "{hop}");
+    }
+    // 20 MiB and what sealing adds, in parts of 8 MiB; the last of them may go with the end.
+    let parts: Vec<_> = spans.iter().filter(|span| span.name == "S3.UploadPart").collect();
+    assert!(parts.len() >= 3, "{parts:#?}");
+    let calls: Vec<_> = spans.iter().filter(|span| span.attribute("rpc.system") == "aws-api").collect();
+    assert!(calls.len() >= 6);
+    // moto answers a HEAD of nothing without an id, which S3 doesn't.
+    for call in calls.into_iter().filter(|call| call.name != "S3.HeadObject") {
+        assert!(!call.attribute("aws.request_id").is_empty(), "{call:#?}");
+        assert_eq!(call.kind, 3, "a client's");
+    }
+
+    let another = TRACE.replace('4', "5");
+    let header = traceparent("01").replace(TRACE, &another);
+    let answer = site.curl(["-H", &header, "-r", "0-9", &server.url("scans/one")]);
+    assert_eq!(answer.status, 206);
+    let spans = collector.trace(&another, |span| span.name == "GET /files/");
+    assert_eq!(named(&spans, "open").parent, named(&spans, "gateway").id);
+    assert!(spans.iter().any(|span| span.name == "S3.GetObject"));
+
+    assert!(!collector.has_seen(site.token.as_bytes()), "a token");
+    assert!(!collector.has_seen(&pattern(64)), "a plaintext");
+    // What the log says of the request names the trace.
+    server.wait_for_line(|line| line.contains("\"message\":\"request\"") && line.contains(TRACE));
+    assert_eq!(server.metric("sealward_trace_spans_total{outcome=\"failed\"}"), 0.0);
+}
+
+#[test]
+fn a_failed_call_says_what_was_wrong_and_which_it_was() {
+    let (aws, collector) = (moto(), Collector::start());
+    let (bucket, key, site) = (aws.bucket("traced-failing"), aws.key(), aws.site());
+    let server = site.serve_text(&(under_kms(&bucket, &key, "") + &to(&collector, "")));
+    let answer = site.curl(["-H", &traceparent("01"), &server.url("nothing")]);
+    assert_eq!(answer.status, 404, "{answer:?}");
+    let spans = collector.trace(TRACE, |span| span.name == "GET /files/");
+    let call = named(&spans, "S3.GetObject");
+    assert_eq!((&*call.attribute("error.type"), call.status), ("NoSuchKey", 2));
+    assert!(!call.attribute("aws.request_id").is_empty());
+    assert_eq!(named(&spans, "GET /files/").status, 0, "a client's error is none of ours");
+}
+
+#[test]
+fn an_app_behind_is_told_the_hop_that_it_is_called_from() {
+    let (site, collector, app) = (Site::new(), Collector::start(), Collector::start());
+    let app_route = format!(
+        "[[route]]\npath = \"/\"\npublic = true\nforward = {{ upstream = \"app\" }}\n\
+         [[upstream]]\nname = \"app\"\ntargets = [\"http://{}\"]\n",
+        app.address
+    );
+    let server = site.serve("", &(app_route.clone() + &to(&collector, "")));
+    let url = format!("https://{}/orders", server.https);
+    let answer = site.curl_bare(["-H", &traceparent("01"), "-H", "tracestate: vendor=of-theirs", &url]);
+    assert_eq!(answer.status, 200);
+    let spans = collector.trace(TRACE, |span| span.name == "GET /");
+    let forward = named(&spans, "forward");
+    assert_eq!(app.header("traceparent"), format!("00-{TRACE}-{}-01", forward.id));
+    assert_eq!(app.header("tracestate"), "vendor=of-theirs");
+    assert_eq!(forward.attribute("sealward.upstream"), "app");
+    assert_eq!(forward.attribute("http.response.status_code"), "200");
+
+    // Who isn't to be recorded isn't; the app is told so, in the same trace.
+    assert_eq!(site.curl_bare(["-H", &traceparent("00"), &url]).status, 200);
+    let told = app.header("traceparent");
+    assert!(told.starts_with(&format!("00-{TRACE}-")) && told.ends_with("-00"), "{told}");
+    assert!(!told.contains(PARENT) && !told.contains(&forward.id), "{told}");
+    // Without a trace of its own a request begins one.
+    assert_eq!(site.curl_bare([&url]).status, 200);
+    let told = app.header("traceparent");
+    assert!(told.len() == 55 && !told.contains(TRACE) && told.ends_with("-01"), "{told}");
+    let spans = collector.trace(&told[3..35], |span| span.name == "GET /");
+    assert!(named(&spans, "GET /").parent.is_empty());
+    drop(server);
+
+    // Where clients aren't believed.
+    let server = site.serve("", &(app_route.clone() + &to(&collector, "follow = false")));
+    let url = format!("https://{}/orders", server.https);
+    assert_eq!(site.curl_bare(["-H", &traceparent("01"), &url]).status, 200);
+    assert!(!app.header("traceparent").contains(TRACE));
+    drop(server);
+
+    // Without a collector nothing is changed.
+    let server = site.serve("", &app_route);
+    let url = format!("https://{}/orders", server.https);
+    assert_eq!(site.curl_bare(["-H", &traceparent("01"), &url]).status, 200);
+    assert_eq!(app.header("traceparent"), format!("00-{TRACE}-{PARENT}-01"));
+}
+
+#[test]
+fn what_a_server_that_stops_has_seen_is_sent() {
+    let (site, collector) = (Site::new().with("COLLECTOR", "not-secret"), Collector::start());
+    let server = site.serve("", &to(&collector, "headers = { authorization = \"Bearer ${COLLECTOR}\" }"));
+    put(&site, &server, "last", b"words", &traceparent("01"));
+    assert_eq!(server.stop().code(), Some(0));
+    assert!(collector.spans().iter().any(|span| span.name == "PUT /files/" && span.trace == TRACE));
+    assert_eq!(collector.header("content-type"), "application/x-protobuf");
+    assert_eq!(collector.header("authorization"), "Bearer not-secret");
+}
+
+#[test]
+fn a_collector_that_is_away_costs_spans_and_nothing_else() {
+    let site = Site::new();
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("it");
+    let server = site.serve("", &format!("[traces]\nendpoint = \"http://{gone}\"\n"));
+    put(&site, &server, "kept", b"all the same", "x-a: b");
+    assert_eq!(site.get(&server, "kept").body, b"all the same");
+    eventually("they are counted as lost", || server.metric("sealward_trace_spans_total{outcome=\"failed\"}") > 0.0);
+    server.wait_for_line(|line| line.contains("the collector of traces doesn't take them"));
+    assert_eq!(server.stop().code(), Some(0));
+}
