@@ -88,6 +88,9 @@ pub(crate) struct Asked {
     pub(crate) fault: Option<Fault>,
 }
 
+/// Says whether a call passes.
+pub(crate) type Judge = Arc<dyn Fn(&Asked) -> bool + Send + Sync>;
+
 /// One version of an object, or the marker of its removal.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Version {
@@ -137,6 +140,10 @@ pub(crate) struct World {
     pub(crate) versioned: bool,
     /// Whether the bucket denies what isn't `aws:kms` under the class's key.
     pub(crate) policy: bool,
+    /// What judges each call to S3 and KMS, as policies do.
+    pub(crate) judge: Option<Judge>,
+    /// The calls that it denied: operation, and the object that it was about.
+    pub(crate) denied: Vec<(&'static str, String)>,
     /// Whether `If-Match` is overlooked.
     pub(crate) no_if_match: bool,
     /// Whether parts are taken without a checksum: a sink for benchmarks.
@@ -175,6 +182,15 @@ impl World {
             version.id = "null".into();
         }
         versions.push(version);
+    }
+
+    /// Whether the judge, where there is one, denies it.
+    fn denies(&mut self, asked: &Asked) -> bool {
+        let denies = self.judge.as_ref().is_some_and(|passes| !passes(asked));
+        if denies {
+            self.denied.push((asked.op, asked.key.clone()));
+        }
+        denies
     }
 
     fn fault(&mut self, op: &'static str) -> Option<Fault> {
@@ -319,6 +335,9 @@ async fn answer(world: Arc<Mutex<World>>, request: Request<Incoming>) -> io::Res
         Some(Fault::Refuse(status, code)) => refused(status, code),
         Some(Fault::Inside(code)) => Said { status: 200, ..s3::refusal(200, code) },
         Some(Fault::Reset) => refused(500, "Reset"),
+        _ if !is_acm && lock().denies(&asked) => {
+            refused(403, if is_kms { "AccessDeniedException" } else { "AccessDenied" })
+        }
         _ if is_kms => kms::act(&mut lock(), &asked),
         _ if is_acm => acm::act(&lock(), &asked),
         _ => s3::act(&mut lock(), &asked),

@@ -9,6 +9,10 @@
 mod support;
 
 #[allow(dead_code)] // shared too
+#[path = "../aws/standin.rs"]
+mod standin;
+
+#[allow(dead_code)] // the same
 #[path = "../faults/clients.rs"]
 mod clients;
 
@@ -30,3 +34,4 @@ mod rework;
 mod s3;
 mod site;
 mod table;
+mod template;
