@@ -46,10 +46,11 @@ impl Serving {
             if line.contains("\"message\":\"serving\"") {
                 break line;
             }
-            log = log + &line + "\n";
+            log.push_str(&line);
+            log.push('\n');
         };
         let serving: Value = serde_json::from_str(&serving).expect("is JSON");
-        let address = |name: &str| {
+        let address = |name: &str| -> SocketAddr {
             let text = serving[name].as_str().expect("an address").trim_matches(['[', ']']);
             text.parse().expect("an address")
         };
@@ -63,8 +64,8 @@ impl Serving {
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        // Already gone is as good.
-        let _ = self.child.kill();
+        // What started it ends it, too, unless it is killed. Already gone is as good.
+        let _ = program("kill").arg(self.child.id().to_string()).stderr(Stdio::null()).status();
         let _ = self.child.wait();
     }
 }
@@ -79,10 +80,10 @@ fn binary() -> PathBuf {
     PathBuf::from(sealward().get_program())
 }
 
-/// `program`, which `make test` sees to, with nothing to read.
+/// A program, with nothing to read, and words that tests know.
 fn program(name: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(name);
-    command.stdin(Stdio::null()).env("PYTHONDONTWRITEBYTECODE", "1");
+    command.stdin(Stdio::null()).env("LC_ALL", "C.UTF-8").env("PYTHONDONTWRITEBYTECODE", "1");
     command
 }
 
