@@ -1,0 +1,736 @@
+//! What the person on call looks at: rules, alerts, dashboards and the runbook, held to each other,
+//! and asked of a real Prometheus that scrapes the real binary.
+
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    fs,
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType, IsCa, KeyIdMethod,
+    KeyPair, KeyUsagePurpose, SerialNumber,
+};
+use serde_json::{Value, json};
+use time::{Duration, OffsetDateTime};
+
+use crate::{
+    client::Raw,
+    collector::Collector,
+    engines::Engine,
+    standin::{StandIn, installed, moto},
+    support::{SOON, Sealward, Site, eventually},
+};
+
+const RULES: &str = "config/prometheus";
+const BOARDS: &str = "config/grafana/dashboards";
+const RECORDING: &str = "config/prometheus/recording.yml";
+const ALERTS: &str = "config/prometheus/alerts.yml";
+/// In `recording.yml` and `alerts.yml`: what promtool evaluates.
+const TESTS: [&str; 2] = ["alerts_test.yml", "week_test.yml"];
+/// What a dashboard lets one choose by, and its panels ask with.
+const CHOICES: [&str; 7] = ["job", "instance", "key", "class", "route", "upstream", "secret"];
+/// Labels whose values are words of the code.
+const WORDS: [&str; 6] = ["outcome", "result", "state", "use", "operation", "reason"];
+
+/// Of everything that metrics speak of, one.
+const CONFIG: &str = r#"
+[[listener]]
+bind = "127.0.0.1:0"
+[listener.tls]
+ocsp = "staple.der"
+ticket_secret = { secret = "tickets" }
+[listener.tls.source.files]
+cert = "tls/cert.pem"
+key = "tls/key.pem"
+[[listener]]
+bind = "127.0.0.1:0"
+[listener.tls]
+client_auth = "request"
+client_trust = "clients.pem"
+client_revocation = "revoked.pem"
+[listener.tls.source.files]
+cert = "tls/cert.pem"
+key = "tls/key.pem"
+[keys]
+provider = "kms"
+key_check = "1s"
+# So that not everything comes out of a cache.
+max_age = "1s"
+unwrapped_age = "1s"
+[[class]]
+name = "records"
+kms_key = "RECORDS_KEY"
+bucket = "watched"
+prefix = "records/"
+exclusive = true
+[[class]]
+name = "spare"
+kms_key = "SPARE_KEY"
+bucket = "watched"
+prefix = "spare/"
+[[route]]
+path = "/files/"
+seal = { class = "records" }
+[[route]]
+path = "/spare/"
+seal = { class = "spare" }
+[[route]]
+path = "/app/"
+public = true
+quotas = ["few"]
+forward = { upstream = "app" }
+[[upstream]]
+name = "app"
+# Nobody is behind the first, so that requests are tried again.
+targets = ["http://127.0.0.1:1", "http://APP"]
+[upstream.health]
+interval = "1s"
+unhealthy = 100
+[[quota]]
+name = "few"
+requests = 2
+burst = 2
+[[secret]]
+name = "tickets"
+source = { secrets_manager = "watched/tickets" }
+refresh = "1s"
+[[secret]]
+name = "level"
+source = { parameter = "/watched/level" }
+refresh = "1s"
+[catalog]
+url = "sqlite:catalog.db"
+on_unavailable = "spool"
+spool = "spool"
+[identity]
+tokens = "tokens.json"
+[limits]
+uploads = 1
+buffer_wait = "500ms"
+[admin]
+bind = "127.0.0.1:0"
+[traces]
+endpoint = "http://APP"
+[log]
+format = "json"
+level = { secret = "level" }
+[log.access]
+path = "access.log"
+"#;
+const BUCKET: &str = "watched";
+const LEVEL: &str = "/watched/level";
+
+// --- what promtool says ---------------------------------------------------------------------
+
+#[test]
+fn rules_hold_and_so_do_their_own_tests() {
+    let folder = root().join(RULES);
+    for args in [
+        &["check", "config", "prometheus.yml"][..],
+        &["check", "rules", "recording.yml", "alerts.yml"],
+        &["test", "rules", TESTS[0], TESTS[1]],
+    ] {
+        let (good, words) = promtool(&folder, args);
+        assert!(good && words.contains("SUCCESS"), "promtool {args:?}: {words}");
+    }
+}
+
+/// Else the test above would say nothing.
+#[test]
+fn a_rule_that_cannot_be_read_or_says_something_else_is_found() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (recording, alerts) = (read(RECORDING), read(ALERTS));
+    for test in TESTS {
+        fs::copy(root().join(RULES).join(test), folder.path().join(test)).expect("copies");
+    }
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).expect("writes");
+    write("recording.yml", &replaced(&recording, "sum by (", "sum bye ("));
+    let (good, words) = promtool(folder.path(), &["check", "rules", "recording.yml"]);
+    assert!(!good && words.contains("could not parse expression"), "{words}");
+    write("recording.yml", &recording);
+    write("alerts.yml", &replaced(&alerts, "ratio_1w > 3\n", "ratio_1w > 1\n"));
+    let (good, words) = promtool(folder.path(), &["test", "rules", TESTS[1]]);
+    assert!(!good && words.contains("SealwardKeyUseFarAboveItsWeek"), "{words}");
+}
+
+#[test]
+fn every_alert_has_a_time_at_which_it_fires_and_one_at_which_it_does_not() {
+    let tests = TESTS.map(|test| read(&format!("{RULES}/{test}"))).concat();
+    for Alert { name, .. } in alerts() {
+        let series = format!("'ALERTS{{alertname=\"{name}\", alertstate=\"firing\"");
+        let lines: Vec<&str> = tests.lines().filter(|line| line.contains(&series)).collect();
+        assert!(lines.iter().any(|line| line.trim().starts_with("- { labels: ")), "{name} never fires");
+        assert!(lines.iter().any(|line| line.ends_with("exp_samples: [] }")), "{name} is never quiet");
+    }
+}
+
+// --- pages and dashboards -------------------------------------------------------------------
+
+#[test]
+fn every_alert_has_its_section_and_every_section_its_alert() {
+    let page = read("docs/runbook.md");
+    let alerts = alerts();
+    let names: BTreeSet<&str> = alerts.iter().map(|alert| &*alert.name).collect();
+    assert!(names.len() > 20 && names.len() == alerts.len(), "each once: {names:?}");
+    let sections: BTreeSet<&str> = page.lines().filter_map(|line| line.strip_prefix("### ")).collect();
+    assert_eq!(names, sections);
+    for Alert { name, severity, words } in &alerts {
+        let anchor = name.to_lowercase();
+        let url = between(words, "runbook_url: \"", "\"");
+        assert_eq!(url, format!("docs/runbook.md#{anchor}"), "{name}");
+        for annotation in ["summary: ", "description: "] {
+            assert!(words.contains(annotation), "{name} has no {annotation}");
+        }
+        assert!(matches!(&**severity, "page" | "ticket"), "{name}: {severity}");
+        let row = format!("| [{name}](#{anchor}) | {severity} |");
+        assert!(page.contains(&row), "the runbook's table has no {row}");
+        let section = page.split_once(&format!("\n### {name}\n")).map_or("", |(_, rest)| rest);
+        let section = section.split("\n#").next().unwrap_or_default();
+        assert!(section.contains("**Means.**") && section.contains("**Look"), "{name}");
+        assert!(section.contains("**Do") || section.contains("**do"), "{name}");
+    }
+}
+
+#[test]
+fn every_name_in_a_rule_or_a_panel_is_one_that_there_is() {
+    let families = families();
+    let recorded = recorded();
+    let mut asked = BTreeSet::new();
+    for (place, text) in texts() {
+        for name in text.split(|c: char| !(c.is_ascii_alphanumeric() || "_:".contains(c))) {
+            // `:` is what the names of recording rules have.
+            if name.trim_end_matches(':').contains(':') {
+                assert!(recorded.contains(name), "{place} asks for {name}, which nothing records");
+            } else if let Some(family) = family_of(name) {
+                assert!(families.contains(family), "{place} asks for {family}, which src/metrics.rs hasn't got");
+                asked.insert(family.to_owned());
+            }
+        }
+    }
+    // And somebody looks at each.
+    assert_eq!(asked, families);
+}
+
+/// No label can be asked for a value that is never written.
+#[test]
+fn every_word_that_a_label_is_asked_for_is_one_of_the_code() {
+    let mut code = String::new();
+    sources(&root().join("src"), &mut code);
+    let mut seen = 0;
+    for (place, text) in texts() {
+        for label in WORDS {
+            let matchers =
+                ["{", " "].iter().flat_map(|before| ["=", "!=", "=~"].map(|is| format!("{before}{label}{is}\"")));
+            let matchers: Vec<String> = matchers.collect();
+            let values = matchers.iter().flat_map(|matcher| text.split(&**matcher).skip(1));
+            for value in values.filter_map(|rest| rest.split('"').next()).flat_map(|values| values.split('|')) {
+                let word = value.trim_end_matches(".*");
+                // The beginning of several, or a whole one.
+                let found = if word == value { format!("\"{word}\"") } else { format!("\"{word}") };
+                assert!(code.contains(&found), "{place} asks for {label} {value}, which src/ never writes");
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 30, "the reader of labels reads nothing");
+}
+
+#[test]
+fn dashboards_are_whole() {
+    let boards = boards();
+    let names: Vec<&str> = boards.iter().map(|(name, _)| &**name).collect();
+    assert_eq!(names, ["catalog.json", "edge.json", "keys.json", "uploads.json"]);
+    for (name, board) in &boards {
+        let uid = name.strip_suffix(".json").map(|name| format!("sealward-{name}"));
+        assert_eq!(board["uid"].as_str(), uid.as_deref(), "it stays the same, whatever Grafana it comes to");
+        assert!(board["id"].is_null() && board["schemaVersion"].as_u64() >= Some(36), "{name}");
+        let choices = list(&board["templating"]["list"]);
+        assert_eq!((&choices[0]["name"], &choices[0]["type"]), (&json!("datasource"), &json!("datasource")), "{name}");
+        let chosen: Vec<&str> = choices.iter().filter_map(|choice| choice["name"].as_str()).collect();
+        let (mut ids, mut places) = (BTreeSet::new(), BTreeSet::new());
+        for panel in list(&board["panels"]) {
+            let title = panel["title"].as_str().expect("a title");
+            assert!(ids.insert(panel["id"].as_u64().expect("an id")), "{name}: {title}: another has its id");
+            let at = |side: &str| panel["gridPos"][side].as_u64().expect("a place");
+            assert!(at("x") + at("w") <= 24, "{name}: {title}: beyond the edge");
+            for (x, y) in (at("x")..at("x") + at("w")).flat_map(|x| (at("y")..at("y") + at("h")).map(move |y| (x, y))) {
+                assert!(places.insert((x, y)), "{name}: {title}: another is in its place");
+            }
+            if panel["type"] == "row" {
+                continue;
+            }
+            assert!(
+                panel["description"].as_str().is_some_and(|words| words.len() > 10),
+                "{name}: {title}: says nothing"
+            );
+            assert!(panel["fieldConfig"]["defaults"]["unit"].is_string(), "{name}: {title}: has no unit");
+            for target in list(&panel["targets"]) {
+                assert_eq!(target["datasource"]["uid"], "${datasource}", "{name}: {title}");
+                let expr = target["expr"].as_str().expect("an expression");
+                for word in expr.split('$').skip(1).filter(|word| !word.starts_with("__rate_interval")) {
+                    let word: String = word.chars().take_while(char::is_ascii_alphanumeric).collect();
+                    assert!(chosen.contains(&&*word), "{name}: {title}: ${word} can't be chosen");
+                }
+            }
+        }
+    }
+    for provided in ["datasources/prometheus.yaml", "dashboards/sealward.yaml"] {
+        let text = read(&format!("config/grafana/provisioning/{provided}"));
+        assert!(text.contains("\napiVersion: 1\n"), "{provided}");
+    }
+}
+
+// --- the real thing -------------------------------------------------------------------------
+
+/// The rule files and the example's configuration are loaded as they are, but for the address and
+/// the pace: a look each second. `rate` over five minutes has a value from the second look on; what a
+/// key comes to in a week was recorded before by somebody else, and is laid beside it.
+#[test]
+fn every_rule_and_every_panel_has_a_value_of_the_real_server() {
+    let watched = Watched::start();
+    let prometheus = Prometheus::start(&watched);
+    watched.traffic(0);
+    // From here on one class's key can't be used, and one secret isn't there.
+    watched.aws.does(json!({"do": "disable", "arn": watched.spare}));
+    watched.aws.does(json!({"do": "forget_parameter", "name": LEVEL}));
+
+    let mut waiting = panel_queries();
+    assert!(waiting.len() > 90, "the reader of dashboards reads nothing");
+    let rules = prometheus.rules();
+    let written = [RECORDING, ALERTS].map(|file| read(file).matches("\n      - ").count());
+    assert_eq!(rules.len(), written.iter().sum::<usize>(), "it has loaded all of them");
+    waiting
+        .extend(rules.iter().flat_map(|rule| rule.queries.iter().map(move |query| (rule.name.clone(), query.clone()))));
+    let tampered =
+        json!({"alertname": "SealwardTamper", "severity": "page", "job": "sealward", "reason": "message_id"});
+    let until = Instant::now() + 4 * SOON;
+    for round in 1.. {
+        watched.traffic(round);
+        // What has had a value once needn't be asked again.
+        waiting.retain(|(_, query)| !prometheus.has_a_number(query));
+        let fires = prometheus.firing().contains(&tampered);
+        if waiting.is_empty() && fires {
+            break;
+        }
+        assert!(Instant::now() < until, "no value: {waiting:#?}; SealwardTamper fires: {fires}");
+    }
+    for rule in prometheus.rules() {
+        assert_eq!(rule.health, "ok", "{}: {}", rule.name, rule.error);
+    }
+    // None of it was a family that nobody has filled.
+    let metrics = watched.server.metrics();
+    for family in families() {
+        let has = |line: &str| ["{", " ", "_bucket{"].iter().any(|next| line.starts_with(&format!("{family}{next}")));
+        assert!(metrics.lines().any(has), "{family} has no series: what asks for it shows nothing");
+    }
+}
+
+/// A server with one of everything that its metrics speak of, and what stands around it.
+struct Watched {
+    aws: &'static StandIn,
+    site: Site,
+    server: Sealward,
+    /// The keys of the classes `records` and `spare`.
+    records: String,
+    spare: String,
+    _app: Collector,
+}
+
+impl Watched {
+    fn start() -> Self {
+        let (aws, app) = (moto(), Collector::start());
+        let (records, spare) = (aws.key(), aws.key());
+        aws.bucket(BUCKET);
+        aws.does(json!({"do": "secret", "name": "watched/tickets", "value": "t".repeat(64)}));
+        aws.does(json!({"do": "parameter", "name": LEVEL, "value": "info"}));
+        let site = aws.site();
+        stapled(&site);
+        revocations(&site);
+        let text = CONFIG.replace("RECORDS_KEY", &records).replace("SPARE_KEY", &spare);
+        let text = text.replace("APP", &app.address.to_string());
+        // Makes the catalogue's tables, and looks for nothing that was left.
+        site.serve_text(&replaced(&text, "exclusive = true\n", "")).kill();
+        left_unfinished(aws, &site);
+        let server = site.serve_text(&text);
+        Self { aws, site, server, records, spare, _app: app }
+    }
+
+    /// One of each kind of request; other names in each round.
+    fn traffic(&self, round: usize) {
+        let Self { aws, site, server, .. } = self;
+        let name = format!("object-{round}");
+        site.put(server, &name, &[b'a'; 1000]);
+        let spare = format!("https://{}/spare/{name}", server.https);
+        // It may have no key by now.
+        site.curl(["-T".to_owned(), site.path("upload.tmp").display().to_string(), spare]);
+        assert_eq!(site.get(server, &name).status, 200);
+        for _ in 0..2 {
+            assert_eq!(site.curl(["-r", "1-3", &server.url(&name)]).status, 206);
+        }
+        for missing in [server.url("nothing"), format!("https://{}/elsewhere", server.https)] {
+            assert_eq!(site.curl([missing]).status, 404);
+        }
+        let (from, moved) = (format!("records/{name}"), "records/moved");
+        aws.does(json!({"do": "copy", "bucket": BUCKET, "key": from, "to": moved}));
+        assert_eq!(site.get(server, "moved").status, 502);
+        let app = format!("https://{}/app/", server.https);
+        for _ in 0..4 {
+            let answer = site.curl_bare([&app]);
+            assert!(matches!(answer.status, 200 | 429), "{answer:?}");
+        }
+        let both = ["--http1.1", "-H", "Content-Length: 1", "-H", "Transfer-Encoding: chunked", "-d", "x", &app];
+        assert_eq!(site.curl_bare(both).status, 400, "two lengths");
+        self.crowd();
+        server.signal("HUP");
+    }
+
+    /// An upload that holds the only place, and one that waits for it in vain.
+    fn crowd(&self) {
+        let Self { site, server, .. } = self;
+        let mut held = Raw::new(site, server);
+        held.head("PUT /files/held", "Content-Length: 2\r\n");
+        held.send("h");
+        eventually("it is under way", || server.metric("sealward_uploads_in_flight") == 1.0);
+        let refused = site.curl(["-T", &site.path("upload.tmp").display().to_string(), &server.url("refused")]);
+        assert_eq!(refused.status, 503, "{refused:?}");
+        held.send("i");
+        let answer = held.answer();
+        assert!(matches!(answer.status, 200 | 201), "{answer:?}");
+    }
+}
+
+/// Has openssl say of the site's certificate that it is good, into `staple.der`.
+fn stapled(site: &Site) {
+    let openssl = |args: &[&str]| {
+        let output = Command::new("openssl").args(args).current_dir(site.path("")).output().expect("openssl is there");
+        assert!(output.status.success(), "{args:?}: {}", said(&output));
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let serial = openssl(&["x509", "-in", "tls/cert.pem", "-noout", "-serial"]);
+    let serial = serial.trim().trim_start_matches("serial=");
+    let index = format!("V\t401231235959Z\t\t{serial}\tunknown\t/CN=localhost\n");
+    fs::write(site.path("index.txt"), index).expect("writes");
+    openssl(&["ocsp", "-issuer", "tls/ca.pem", "-cert", "tls/cert.pem", "-reqout", "request.der", "-no_nonce"]);
+    let asked = ["ocsp", "-index", "index.txt", "-reqin", "request.der", "-respout", "staple.der", "-nmin", "600"];
+    let by = ["-CA", "tls/ca.pem", "-rsigner", "tls/ca.pem", "-rkey", "tls/ca-key.pem"];
+    openssl(&[&asked[..], &by].concat());
+}
+
+/// An authority of clients in `clients.pem`, and its list of nobody in `revoked.pem`.
+fn revocations(site: &Site) {
+    let mut params = CertificateParams::new(vec![]).expect("no names");
+    params.distinguished_name.push(DnType::CommonName, "clients");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("signs");
+    let now = OffsetDateTime::now_utc();
+    let list = CertificateRevocationListParams {
+        this_update: now - Duration::hours(1),
+        next_update: now + Duration::days(1),
+        crl_number: SerialNumber::from(1_u64),
+        issuing_distribution_point: None,
+        revoked_certs: vec![],
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    fs::write(site.path("clients.pem"), authority.pem()).expect("writes");
+    let list = list.signed_by(&authority).expect("signs").pem().expect("is PEM");
+    fs::write(site.path("revoked.pem"), list).expect("writes");
+}
+
+/// An upload that was begun in the bucket long ago, and never finished; moto asks nobody for a signature.
+fn left_unfinished(aws: &StandIn, site: &Site) {
+    let url = format!("{}/{BUCKET}/records/left?uploads", aws.endpoint);
+    let begun = Command::new("curl").args(["--disable", "-sS", "--max-time", "60", "-X", "POST", &url]).output();
+    let answer = String::from_utf8_lossy(&begun.expect("curl is there").stdout).into_owned();
+    let upload = between(&answer, "<UploadId>", "</UploadId>");
+    assert!(!upload.is_empty(), "no upload: {answer}");
+    // And the catalogue has known of it since 1970.
+    let id = hex::encode(digest(&SHA256, format!("records\0{upload}").as_bytes()));
+    Engine::File(&site.path("catalog.db")).sql(&format!(
+        "INSERT INTO uploads (id, class, name, upload, since) VALUES ('{id}', 'records', 'left', '{upload}', 0)"
+    ));
+}
+
+/// A Prometheus of the distribution's, as the example configures it, with a folder of its own.
+struct Prometheus {
+    child: Child,
+    address: String,
+    _folder: tempfile::TempDir,
+}
+
+struct Rule {
+    name: String,
+    health: String,
+    error: String,
+    /// Its expression; of an alert what stands left of each comparison.
+    queries: Vec<String>,
+}
+
+impl Prometheus {
+    fn start(watched: &Watched) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path();
+        for file in [RECORDING, ALERTS] {
+            let name = Path::new(file).file_name().expect("a name");
+            fs::copy(root().join(file), path.join(name)).expect("copies");
+        }
+        let text = read(&format!("{RULES}/prometheus.yml"));
+        let text = replaced(&text, "sealward:9464", &watched.server.admin.to_string());
+        let text = replaced(&text, "scrape_interval: 15s", "scrape_interval: 1s");
+        let text = replaced(&text, "evaluation_interval: 30s", "evaluation_interval: 1s");
+        fs::write(path.join("prometheus.yml"), text).expect("writes");
+        week(path, &watched.records);
+        let child = Command::new(program("prometheus"))
+            .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data", "--web.listen-address=127.0.0.1:0"])
+            .current_dir(path)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("starts");
+        let mut started = Self { child, address: String::new(), _folder: folder };
+        let mut lines = BufReader::new(started.child.stderr.take().expect("is piped")).lines().map_while(Result::ok);
+        let mut log = Vec::new();
+        let ready = lines.by_ref().any(|line| {
+            if line.contains("msg=\"Listening on\"") {
+                line.rsplit("address=").next().unwrap_or_default().trim().clone_into(&mut started.address);
+            }
+            let ready = line.contains("Server is ready to receive web requests");
+            log.push(line);
+            ready
+        });
+        assert!(ready && !started.address.is_empty(), "it doesn't serve: {log:#?}");
+        // Nobody reads on: its log must not stand in its way.
+        std::thread::spawn(move || lines.for_each(drop));
+        started
+    }
+
+    fn ask(&self, path: &str, query: &str) -> Value {
+        let mut curl = Command::new("curl");
+        curl.args(["--disable", "-sS", "--max-time", "60", "--get", "--data-urlencode", &format!("query={query}")]);
+        let output = curl.arg(format!("http://{}/api/v1/{path}", self.address)).output().expect("curl is there");
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        assert_eq!(answer["status"], "success", "{path} {query}: {answer} {}", said(&output));
+        answer["data"].clone()
+    }
+
+    /// Whether `query` has a series at all, and one whose value is a number: a share of nothing isn't.
+    fn has_a_number(&self, query: &str) -> bool {
+        let found = self.ask("query", query);
+        list(&found["result"]).iter().any(|series| {
+            let value = series["value"][1].as_str().and_then(|value| value.parse::<f64>().ok());
+            value.is_some_and(f64::is_finite)
+        })
+    }
+
+    fn rules(&self) -> Vec<Rule> {
+        let found = self.ask("rules", "");
+        let rules = list(&found["groups"]).iter().flat_map(|group| list(&group["rules"]));
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        rules
+            .map(|rule| {
+                let query = text(&rule["query"]);
+                let queries = if rule["type"] == "alerting" { compared(&query) } else { vec![query] };
+                let (name, health, error) = (text(&rule["name"]), text(&rule["health"]), text(&rule["lastError"]));
+                Rule { name, health, error, queries }
+            })
+            .collect()
+    }
+
+    /// The labels of the alerts that fire.
+    fn firing(&self) -> Vec<Value> {
+        let found = self.ask("alerts", "");
+        let firing = list(&found["alerts"]).iter().filter(|alert| alert["state"] == "firing");
+        firing.map(|alert| alert["labels"].clone()).collect()
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        // Already gone is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What is recorded of `key` in three days that end some hours ago: what has to be over before now is judged by it.
+fn week(folder: &Path, key: &str) {
+    const NAME: &str = "job_key_use:sealward_data_key_uses:rate1h";
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+    let mut text = format!("# TYPE {NAME} gauge\n");
+    for used in ["seal", "open"] {
+        for ago in (3 * 3600..3 * 24 * 3600).rev().step_by(300) {
+            let labels = format!("job=\"sealward\",key=\"{key}\",use=\"{used}\"");
+            writeln!(text, "{NAME}{{{labels}}} 0.001 {}", now - ago).expect("is written");
+        }
+    }
+    fs::write(folder.join("week.txt"), text + "# EOF\n").expect("writes");
+    let (good, words) = promtool(folder, &["tsdb", "create-blocks-from", "openmetrics", "week.txt", "data"]);
+    assert!(good, "{words}");
+}
+
+// --- reading --------------------------------------------------------------------------------
+
+struct Alert {
+    name: String,
+    severity: String,
+    /// All that stands in the file of it.
+    words: String,
+}
+
+fn alerts() -> Vec<Alert> {
+    let text = read(ALERTS);
+    let alerts = text.split("\n      - alert: ").skip(1);
+    alerts
+        .map(|words| Alert {
+            name: words.lines().next().unwrap_or_default().to_owned(),
+            severity: between(words, "severity: ", " }").to_owned(),
+            words: words.to_owned(),
+        })
+        .collect()
+}
+
+/// What stands left of each comparison: every alert is comparisons with numbers, joined by `and` or `or`.
+fn compared(query: &str) -> Vec<String> {
+    let comparisons = query.split(" and ").flat_map(|part| part.split(" or "));
+    comparisons
+        .map(|one| {
+            let sides = one.split_once(" < ").or_else(|| one.split_once(" > "));
+            sides.unwrap_or_else(|| panic!("`{one}` isn't compared with a number")).0.to_owned()
+        })
+        .collect()
+}
+
+/// The names of recording rules.
+fn recorded() -> BTreeSet<String> {
+    read(RECORDING).lines().filter_map(|line| line.trim().strip_prefix("- record: ")).map(str::to_owned).collect()
+}
+
+/// The families of `src/metrics.rs`.
+fn families() -> BTreeSet<String> {
+    let source = read("src/metrics.rs");
+    let quoted = source.split('"').filter(|text| text.starts_with("sealward_"));
+    let families: BTreeSet<String> =
+        quoted.filter(|name| name.chars().all(|c| c.is_ascii_lowercase() || c == '_')).map(str::to_owned).collect();
+    assert!(families.len() > 40, "the reader of families reads nothing");
+    families
+}
+
+/// The family that a name in an expression is of, if it is one of ours.
+fn family_of(name: &str) -> Option<&str> {
+    if !name.starts_with("sealward_") {
+        return None;
+    }
+    let parts = ["_bucket", "_count", "_sum"];
+    Some(parts.iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name))
+}
+
+/// What of rules and dashboards may name a metric, with where it stands.
+fn texts() -> Vec<(String, String)> {
+    let rules = [RECORDING, ALERTS].map(|file| {
+        let text = read(file);
+        let lines = text.lines().filter(|line| !line.trim().starts_with('#') && !line.trim().starts_with("- name: "));
+        (file.to_owned(), lines.collect::<Vec<_>>().join("\n"))
+    });
+    rules.into_iter().chain(panel_queries()).collect()
+}
+
+/// Every query of a dashboard: of its panels, its annotations and what can be chosen by, all of it chosen.
+fn panel_queries() -> Vec<(String, String)> {
+    let mut queries = Vec::new();
+    for (name, board) in boards() {
+        let mut add = |what: &Value, query: &Value| {
+            let query = query.as_str().expect("a query").replace("$__rate_interval", "1m");
+            let query = CHOICES.iter().fold(query, |query, choice| query.replace(&format!("${choice}"), ".*"));
+            assert!(!query.contains('$'), "{name}: {query}");
+            queries.push((format!("{name}: {}", what.as_str().unwrap_or_default()), query));
+        };
+        for panel in list(&board["panels"]).iter().filter(|panel| panel["type"] != "row") {
+            for target in list(&panel["targets"]) {
+                add(&panel["title"], &target["expr"]);
+            }
+        }
+        for annotation in list(&board["annotations"]["list"]) {
+            add(&annotation["name"], &annotation["expr"]);
+        }
+        for choice in list(&board["templating"]["list"]).iter().filter(|choice| choice["type"] == "query") {
+            let definition = choice["definition"].as_str().expect("a definition");
+            let (series, label) =
+                between(definition, "label_values(", ")").rsplit_once(", ").expect("series and label");
+            add(&choice["name"], &json!(format!("count by ({label}) ({series})")));
+        }
+    }
+    queries
+}
+
+/// The dashboards by the names of their files.
+fn boards() -> Vec<(String, Value)> {
+    let entries = fs::read_dir(root().join(BOARDS)).expect("reads");
+    let names = entries.map(|entry| entry.expect("reads").file_name().into_string().expect("is text"));
+    let mut boards: Vec<_> = names
+        .map(|name| {
+            let board = serde_json::from_str(&read(&format!("{BOARDS}/{name}"))).expect("is JSON");
+            (name, board)
+        })
+        .collect();
+    boards.sort_by(|(one, _), (other, _)| one.cmp(other));
+    boards
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().unwrap_or_else(|| panic!("no list: {value}"))
+}
+
+/// All of the code below `folder`, behind what is in `code`.
+fn sources(folder: &Path, code: &mut String) {
+    for entry in fs::read_dir(folder).expect("reads") {
+        let path = entry.expect("reads").path();
+        if path.is_dir() {
+            sources(&path, code);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            *code += &fs::read_to_string(path).expect("reads");
+        }
+    }
+}
+
+/// The first that stands between the two; empty when there is none.
+fn between<'a>(text: &'a str, before: &str, after: &str) -> &'a str {
+    text.split_once(before).and_then(|(_, rest)| rest.split_once(after)).map_or("", |(found, _)| found)
+}
+
+/// With `by` in place of the first `what`, which must be there.
+fn replaced(text: &str, what: &str, by: &str) -> String {
+    assert!(text.contains(what), "no `{what}` in {text}");
+    text.replacen(what, by, 1)
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// One of Prometheus's two programs: the one on PATH, or the one that `make test` has laid out.
+fn program(name: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|folder| folder.join(name)).find(|program| program.is_file());
+    found.unwrap_or_else(|| installed(&format!("prometheus/usr/bin/{name}")))
+}
+
+/// Runs promtool in `folder`: whether it is content, and its words.
+fn promtool(folder: &Path, args: &[&str]) -> (bool, String) {
+    let output = Command::new(program("promtool")).args(args).current_dir(folder).output().expect("starts");
+    (output.status.success(), said(&output))
+}
+
+fn said(output: &Output) -> String {
+    [&output.stdout, &output.stderr].map(|words| String::from_utf8_lossy(words).into_owned()).concat()
+}
