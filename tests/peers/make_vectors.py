@@ -79,8 +79,9 @@ class Writer:
         self.folder = folder
         self.vectors = []
         os.makedirs(folder, exist_ok=True)
-        for old in os.listdir(folder):
-            os.unlink(os.path.join(folder, old))
+        # Those of `sealward/` are ours, not the SDK's.
+        for old in filter(os.path.isfile, (os.path.join(folder, name) for name in os.listdir(folder))):
+            os.unlink(old)
 
     def path(self, name):
         return os.path.join(self.folder, f"{name}.bin")
