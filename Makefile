@@ -12,18 +12,27 @@ BENCH_ARGS ?=
 RUN_ARGS ?= dev
 # What `flame` draws: a case of benches/peers/cases.py.
 CASE ?= put-4k
+# What `image` is called.
+IMAGE ?= sealward
 
+CARGO_CYCLONEDX_VERSION := 0.5.9
+CARGO_DEB_VERSION := 3.8.0
 CARGO_DENY_VERSION := 0.20.2
+MDBOOK_VERSION := 0.5.4
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 TOOLS := $(TARGET_DIR)/tools
 # The one on PATH will do at any version; otherwise ours, at the pinned one.
+CYCLONEDX := $(or $(shell command -v cargo-cyclonedx 2>/dev/null),$(TOOLS)/bin/cargo-cyclonedx)
+DEB := $(or $(shell command -v cargo-deb 2>/dev/null),$(TOOLS)/bin/cargo-deb)
 DENY := $(or $(shell command -v cargo-deny 2>/dev/null),$(TOOLS)/bin/cargo-deny)
+MDBOOK := $(or $(shell command -v mdbook 2>/dev/null),$(TOOLS)/bin/mdbook)
 
-SHELL_SCRIPTS := .ci/run $(shell find certs tests docker -name '*.sh' 2>/dev/null)
-PYTHON_SCRIPTS := $(shell find tests benches -name '*.py' 2>/dev/null)
+SHELL_SCRIPTS := .ci/run $(shell find certs config tests docker -name '*.sh' 2>/dev/null)
+PYTHON_SCRIPTS := $(shell find tests benches docker -name '*.py' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: run test test-conformance peers lint fmt clippy deny scripts bench bench-catalog bench-growth bench-peers bench-proxy flame audit docs clean help toolchain
+.PHONY: run test test-conformance peers lint fmt clippy deny scripts bench bench-catalog bench-growth bench-peers \
+	bench-proxy flame soak audit docs book dist image clean help toolchain
 
 # What a build can't do without, named before it fails for the lack of it.
 toolchain:
@@ -35,7 +44,7 @@ toolchain:
 run: toolchain ## build and run `sealward dev`, unoptimised (RUN_ARGS)
 	$(CARGO) run --locked $(CARGO_FLAGS) -- $(RUN_ARGS)
 
-test: toolchain peers ## every test (CARGO_TEST_FLAGS, TEST_ARGS)
+test: toolchain peers $(CYCLONEDX) $(DEB) $(MDBOOK) ## every test (CARGO_TEST_FLAGS, TEST_ARGS)
 	$(CARGO) test --locked --no-fail-fast $(CARGO_FLAGS) $(CARGO_TEST_FLAGS) -- $(TEST_ARGS)
 
 test-conformance: toolchain ## sslyze and others at the real binary's TLS; holds docs/tls.md to it
@@ -93,6 +102,10 @@ bench-growth: toolchain ## cost by uploads at once and by objects' size, beside 
 flame: toolchain ## where processor time goes in a case of bench-peers (CASE); writes target/flame-CASE.svg
 	$(call before_the_sink,flame.py,"$(CASE)" "$(TARGET_DIR)/flame-$(CASE).svg")
 
+# MINUTES and more: the head of benches/soak/soak.py.
+soak: toolchain ## five minutes of mixed load (MINUTES): memory's slope, what leaks, what fails; writes target/soak.json
+	$(call before_the_sink,../soak/soak.py,"$(TARGET_DIR)/soak.json")
+
 # ROUNDS, SECONDS and more: the head of benches/catalog/uploads.py. Needs PostgreSQL and MariaDB.
 bench-catalog: toolchain ## what a catalogue adds to uploads, and the records it takes, about 5 minutes
 	$(CARGO) build --release --locked $(CARGO_FLAGS)
@@ -108,6 +121,18 @@ audit: $(DENY) ## known faults of dependencies; needs the advisory database in r
 docs: toolchain ## the documentation, warnings are errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --locked $(CARGO_FLAGS)
 
+book: $(MDBOOK) ## the book: docs/ as HTML, in target/book
+	$(MDBOOK) build
+
+dist: toolchain $(CYCLONEDX) $(DEB) ## what a release consists of: archive, Debian package, SBOM, checksums, in target/dist
+	$(CARGO) build --release --locked $(CARGO_FLAGS)
+	CARGO_CYCLONEDX="$(CYCLONEDX)" CARGO_DEB="$(DEB)" config/dist.sh "$(TARGET_DIR)/release/sealward" "$(TARGET_DIR)/dist"
+
+image: toolchain ## the container image out of a program that is built here, by buildah (IMAGE)
+	$(CARGO) build --release --locked $(CARGO_FLAGS)
+	docker/rootfs.sh "$(TARGET_DIR)/release/sealward" "$(TARGET_DIR)/image"
+	buildah bud --format docker --build-context build="$(TARGET_DIR)/image" -f docker/Dockerfile -t "$(IMAGE)" "$(TARGET_DIR)/image"
+
 clean: ## all that was built
 	$(CARGO) clean
 
@@ -115,8 +140,22 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | \
 		sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 25
 
-# About six minutes on two cores, once.
+# A tool that cargo builds: its name, its version, and what of it is left out.
+define tool
+$(CARGO) install --locked --version $(2) --root "$(TOOLS)" --target-dir "$(TOOLS)/build" $(3) $(1)
+rm -rf "$(TOOLS)/build"
+endef
+
+# A minute or two on two cores, once.
+$(TOOLS)/bin/cargo-cyclonedx:
+	$(call tool,cargo-cyclonedx,$(CARGO_CYCLONEDX_VERSION))
+
+$(TOOLS)/bin/cargo-deb:
+	$(call tool,cargo-deb,$(CARGO_DEB_VERSION),--no-default-features)
+
+# About six minutes.
 $(TOOLS)/bin/cargo-deny:
-	$(CARGO) install --locked --version $(CARGO_DENY_VERSION) --root "$(TOOLS)" \
-		--target-dir "$(TOOLS)/build" cargo-deny
-	rm -rf "$(TOOLS)/build"
+	$(call tool,cargo-deny,$(CARGO_DENY_VERSION))
+
+$(TOOLS)/bin/mdbook:
+	$(call tool,mdbook,$(MDBOOK_VERSION),--no-default-features)

@@ -6,6 +6,8 @@
 #   apps      a WebSocket server and client, gRPC's own, and HTTP/2 frame by frame
 #   aws       stand-ins for KMS and S3: moto, ministack and rclone's S3 server,
 #             with the official AWS SDK for Python to look into them by
+#   running   what judges manifests, Dockerfile and compose file
+#   prometheus  Debian's Prometheus with promtool, unpacked: no service of it starts
 #
 # or, as `setup.sh conformance`, what `make test-conformance` needs and no other test:
 #
@@ -16,8 +18,8 @@
 #
 #   bench     rclone, caddy and envoy; nginx, haproxy and wrk of the distribution
 #
-# and sees that curl, openssl, haproxy, nginx, slowhttptest, nss_wrapper, pebble, and PostgreSQL's and
-# MariaDB's servers are there; the tests start those themselves, in folders of their own. Nothing here
+# and sees that curl, openssl, haproxy, nginx, slowhttptest, nss_wrapper, pebble, buildah, kubectl,
+# systemd's tools, iproute2, and PostgreSQL's and MariaDB's servers are there; the tests start those themselves, in folders of their own. Nothing here
 # is part of the product; nothing is written outside target/. Run it as often as you like:
 # it is quick once the pinned requirements have been installed.
 set -euo pipefail
@@ -64,6 +66,19 @@ missing_packages() {
     command -v mariadb >/dev/null || echo mariadb-client-core
     # pgrep, which finds all of a server that is to be killed.
     command -v pgrep >/dev/null || echo procps
+    # An image is built without a daemon, manifests are put together, units are judged, and
+    # replicas have networks of their own.
+    command -v buildah >/dev/null || echo buildah
+    command -v kubectl >/dev/null || echo kubernetes-client
+    command -v systemd-analyze >/dev/null || echo systemd
+    command -v ip >/dev/null || [ -x /usr/sbin/ip ] || [ -x /sbin/ip ] || echo iproute2
+    command -v unshare >/dev/null || echo util-linux
+    command -v dpkg-shlibdeps >/dev/null || echo dpkg-dev
+    command -v strip >/dev/null || echo binutils
+    [ -s /etc/ssl/certs/ca-certificates.crt ] || [ -s /etc/pki/tls/certs/ca-bundle.crt ] || [ -s /etc/ssl/ca-bundle.pem ] ||
+        echo ca-certificates
+    # Debian's packages belong to root.
+    [ "$(id -u)" = 0 ] || command -v fakeroot >/dev/null || echo fakeroot
     # Debian ships the venv module in python3 and the pip it needs elsewhere.
     "$python" -c 'import venv, ensurepip' 2>/dev/null || echo python3-venv
 }
@@ -134,6 +149,28 @@ ensure_programs() {
     exit 1
 }
 
+# --- Prometheus, unpacked ----------------------------------------------------
+
+prometheus() {
+    local missing=0 program folder
+    for program in prometheus promtool; do
+        command -v "$program" >/dev/null || [ -x "$peers/prometheus/usr/bin/$program" ] || missing=1
+    done
+    [ "$missing" = 1 ] || return 0
+    command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null ||
+        die "prometheus and promtool are not on PATH; install Prometheus 2.42 or later"
+    say "unpacking Debian's prometheus"
+    folder="$(mktemp -d)"
+    # The lists may be too old to name what is there, and only root may fetch others.
+    (cd "$folder" && { apt-get download -q prometheus >"$peers/prometheus.log" 2>&1 ||
+        { apt-get update -q >>"$peers/prometheus.log" 2>&1 && apt-get download -q prometheus >>"$peers/prometheus.log" 2>&1; }; }) ||
+        { tail -n 5 "$peers/prometheus.log" >&2; rm -rf "$folder"; die "apt-get could not download prometheus"; }
+    rm -rf "$peers/prometheus"
+    dpkg-deb --extract "$folder"/prometheus_*.deb "$peers/prometheus"
+    rm -rf "$folder"
+    "$peers/prometheus/usr/bin/promtool" --version >/dev/null 2>&1 || die "Debian's promtool doesn't run here"
+}
+
 # --- Python environments ----------------------------------------------------
 
 hash_of() { openssl dgst -sha256 -r "$1" | cut -d' ' -f1; }
@@ -194,3 +231,5 @@ environment esdk requirements.txt 'aws_encryption_sdk, aws_cryptographic_materia
 environment esdk-cli requirements-cli.txt 'aws_encryption_sdk_cli'
 environment aws requirements-aws.txt 'boto3, moto.server, ministack'
 environment apps requirements-apps.txt 'grpc, hpack, hyperframe, websockets'
+environment running requirements-running.txt 'kubernetes_validate, check_jsonschema'
+prometheus
