@@ -19,6 +19,9 @@ const REQUEST_SECONDS: &[f64] =
 /// To an hour: uploads may be large.
 const UPLOAD_SECONDS: &[f64] = &[0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0];
 
+/// Of a family that is there only where somebody sets it.
+pub const NO_LABELS: &[&str] = &[];
+
 /// [`Families`] for whoever needs them; a clone is one count.
 #[derive(Clone, Debug)]
 pub struct Metrics(Arc<Families>);
@@ -202,8 +205,8 @@ families! {
     secret_refreshes: IntCounterVec = "sealward_secret_refreshes_total",
         "Looks at a secret, by outcome: same, new or failed.", ["secret", "outcome"];
     /// `sealward_catalog_up`
-    catalog_up: IntGauge = "sealward_catalog_up",
-        "1 while the catalogue's database answers.";
+    catalog_up: IntGaugeVec = "sealward_catalog_up",
+        "1 while the catalogue's database answers; not there without a catalogue.", [];
     /// `sealward_catalog_connections{state}`
     catalog_connections: IntGaugeVec = "sealward_catalog_connections",
         "Connections to the catalogue's database, idle or used.", ["state"];
@@ -222,6 +225,15 @@ families! {
     /// `sealward_trace_spans_total{outcome}`
     trace_spans: IntCounterVec = "sealward_trace_spans_total",
         "Spans of traces: sent, failed where the collector didn't take them, or dropped where it is slower than requests.", ["outcome"];
+    /// `sealward_catalog_spool_limit_bytes`
+    catalog_spool_limit: IntGaugeVec = "sealward_catalog_spool_limit_bytes",
+        "What the spool holds at most; not there without a spool.", [];
+    /// `sealward_ready`
+    ready: IntGauge = "sealward_ready",
+        "1 while /readyz answers 200.";
+    /// `sealward_impairments`
+    impairments: IntGauge = "sealward_impairments",
+        "How many things /readyz names as impaired, or as reasons not to be ready.";
     /// `sealward_config_reloads_total{outcome}`
     config_reloads: IntCounterVec = "sealward_config_reloads_total",
         "Configurations read again: taken or refused.", ["outcome"];

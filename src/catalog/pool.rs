@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     config::{Catalog, Engine},
-    metrics::Metrics,
+    metrics::{Metrics, NO_LABELS},
     secret::jittered,
     secrets::{Secret, Version},
 };
@@ -364,13 +364,13 @@ impl Pool {
                 return;
             }
             tracing::warn!("the catalogue's database is away");
-            self.metrics.catalog_up.set(0);
+            self.metrics.catalog_up.with_label_values(NO_LABELS).set(0);
             while let Err(error) = self.answers().await {
                 tracing::debug!(%error, "the catalogue's database is away still");
                 tokio::time::sleep(jittered(LOOK)).await;
             }
             self.up.send_replace(true);
-            self.metrics.catalog_up.set(1);
+            self.metrics.catalog_up.with_label_values(NO_LABELS).set(1);
             tracing::info!("the catalogue's database is back");
         }
     }
@@ -398,7 +398,7 @@ impl Pool {
         }
         self.metrics.catalog_connections.with_label_values(&["idle"]).set(idle.into());
         self.metrics.catalog_connections.with_label_values(&["used"]).set(all.saturating_sub(idle).into());
-        self.metrics.catalog_up.set(self.is_up().into());
+        self.metrics.catalog_up.with_label_values(NO_LABELS).set(self.is_up().into());
     }
 }
 

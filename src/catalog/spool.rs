@@ -20,7 +20,11 @@ use std::{
 use sqlx::Row as _;
 
 use super::{Away, engine, pool::Pool, rows, sealing::Sealing};
-use crate::{index::Record, metrics::Metrics, secret::random_array};
+use crate::{
+    index::Record,
+    metrics::{Metrics, NO_LABELS},
+    secret::random_array,
+};
 
 const PURPOSE: &str = "spool";
 /// What a spool is called is in here.
@@ -134,6 +138,8 @@ impl Spool {
             metrics,
             _lock: lock,
         };
+        let limit = spool.metrics.catalog_spool_limit.with_label_values(NO_LABELS);
+        limit.set(i64::try_from(most).unwrap_or(i64::MAX));
         spool.tell();
         Ok(Arc::new(spool))
     }

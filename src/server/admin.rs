@@ -139,6 +139,12 @@ fn answer(request: &Request<Incoming>, sources: &Sources) -> Response<Full<Bytes
     match path {
         "/metrics" => {
             (sources.refresh)(&sources.metrics);
+            let (ready, words) = match &*sources.readiness.borrow() {
+                Readiness::Ready { degraded } => (1, degraded.len()),
+                Readiness::NotReady { reasons } => (0, reasons.len()),
+            };
+            sources.metrics.ready.set(ready);
+            sources.metrics.impairments.set(i64::try_from(words).unwrap_or(i64::MAX));
             match sources.metrics.render() {
                 Ok(text) => respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text),
                 Err(error) => {
