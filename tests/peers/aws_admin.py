@@ -114,6 +114,9 @@ class Admin:
         except ClientError:
             self.kms.update_alias(AliasName=name, TargetKeyId=arn)
 
+    def forget_alias(self, name):
+        self.kms.delete_alias(AliasName=name)
+
     def disable(self, arn):
         self.kms.disable_key(KeyId=id_of(arn))
 
