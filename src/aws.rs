@@ -61,7 +61,7 @@ pub struct Trouble {
     pub kind: TroubleKind,
     /// The service's own code, where it answered with one.
     pub code: Option<String>,
-    /// Code, status, the service's words, and its id of the call.
+    /// Code, status and the service's words.
     pub detail: String,
     /// The service's own id of the call, which its support asks for.
     pub request_id: Option<String>,
@@ -157,10 +157,17 @@ impl Trouble {
     /// The same, of the call that the service calls `id`.
     #[must_use]
     pub fn called(mut self, id: Option<&str>) -> Self {
-        if let Some(id) = id {
+        self.request_id = id.map(str::to_owned);
+        self
+    }
+
+    /// The same, with the service's id in its words: for what happens once, and not for what is looked at
+    /// again and again, whose words are compared.
+    #[must_use]
+    pub fn with_id(mut self) -> Self {
+        if let Some(id) = &self.request_id {
             self.detail.push_str("; request ");
             self.detail.push_str(id);
-            self.request_id = Some(id.to_owned());
         }
         self
     }

@@ -64,6 +64,7 @@ pub struct App {
     readiness: watch::Sender<Readiness>,
     uploads: Slots,
     budget: Budget,
+    drain_delay: Duration,
     drain_timeout: Duration,
     /// How often the keys of classes are looked at, where a service can be asked.
     key_check: Duration,
@@ -158,7 +159,7 @@ impl App {
         let admin = Admin::bind(config.admin.bind, &mut passed, config.limits.clone(), metrics.clone(), ready, gauges)
             .map_err(StartError::of("admin"))?;
         passed.used_up().map_err(StartError::of("listener"))?;
-        let drain_timeout = config.limits.drain_timeout;
+        let (drain_delay, drain_timeout) = (config.limits.drain_delay, config.limits.drain_timeout);
         let key_check = match config.keys.map(|keys| keys.provider) {
             Some(KeyProvider::Kms { key_check, .. }) => key_check,
             _ => HOUR,
@@ -177,6 +178,7 @@ impl App {
             readiness,
             uploads,
             budget,
+            drain_delay,
             drain_timeout,
             key_check,
         })
@@ -189,7 +191,7 @@ impl App {
 
     /// How long what is under way may take at the end.
     pub fn drain_timeout(&self) -> Duration {
-        self.drain_timeout + UNDOING
+        self.drain_delay + self.drain_timeout + UNDOING
     }
 
     /// Where metrics and health are.
@@ -214,6 +216,7 @@ impl App {
             readiness,
             uploads,
             budget,
+            drain_delay,
             drain_timeout,
             key_check,
         } = self;
@@ -234,10 +237,21 @@ impl App {
             health::catalog(&health, Arc::clone(catalog), &mut background);
         }
         health::watch(&health, classes, catalog, key_check, &mut background);
-        let mut stopping = stop.clone();
+        let mut stopping = stop;
+        let (late, stop) = watch::channel(Stop::Run);
         background.spawn(async move {
             reached(&mut stopping, Stop::Drain).await;
             health.stopping();
+            // Balancers are to find out before anybody is refused.
+            if !drain_delay.is_zero() {
+                tokio::select! {
+                    () = tokio::time::sleep(drain_delay) => {}
+                    () = reached(&mut stopping, Stop::Cut) => {}
+                }
+            }
+            late.send_replace(Stop::Drain);
+            reached(&mut stopping, Stop::Cut).await;
+            late.send_replace(Stop::Cut);
         });
         let mut cut = stop.clone();
         let mut begun = stop.clone();

@@ -430,6 +430,9 @@ pub struct Limits {
     pub min_body_rate: u64,
     /// `header_bytes`: a request's whole head, at least 8 KiB. Default and most 64 KiB.
     pub header_bytes: usize,
+    /// `drain_delay`: how long after SIGTERM connections are still taken, while `/readyz` says that we
+    /// stop. Default 0 s.
+    pub drain_delay: Duration,
     /// `drain_timeout`: how long requests may go on after SIGTERM. Default 60 s.
     pub drain_timeout: Duration,
 }
@@ -449,6 +452,7 @@ impl Default for Limits {
             send_idle_timeout: Duration::from_secs(60),
             min_body_rate: 1024,
             header_bytes: 64 << 10,
+            drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(60),
         }
     }

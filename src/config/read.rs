@@ -340,6 +340,7 @@ fn limits(section: &Section<'_>) -> Limits {
         header_bytes: section
             .size("header_bytes", 8 * KIB..=64 * KIB)
             .map_or(default.header_bytes, |size| to_usize(size.value)),
+        drain_delay: section.duration("drain_delay", Duration::ZERO..=HOUR).unwrap_or(default.drain_delay),
         drain_timeout: duration("drain_timeout", default.drain_timeout),
     };
     section.finish();

@@ -198,7 +198,8 @@ impl KmsKeys {
                 if trouble.kind == TroubleKind::Denied {
                     trouble.detail = format!("{}; allow kms:{} on {}", trouble.detail, method(operation), self.name);
                 }
-                judge(&trouble)
+                // A look at the key is made again and again.
+                judge(&if operation == "describe" { trouble } else { trouble.with_id() })
             }
         };
         match &failure {

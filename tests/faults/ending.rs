@@ -50,6 +50,24 @@ async fn what_is_under_way_finishes() {
     assert!(site.get(&server, "up1").body == bytes && site.get(&server, "up2").body == bytes);
 }
 
+/// A balancer that asks now and then goes on sending clients for a while.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_before_balancers_have_noticed_is_served() {
+    let site = Site::new();
+    let mut server = site.serve("", "[limits]\ndrain_delay = \"1h\"\n");
+    site.put(&server, "kept", b"all of it");
+    server.signal("TERM");
+    await_drain(&server);
+    assert_eq!(site.get(&server, "kept").body, b"all of it", "by a new connection");
+    // Told again, it waits for nobody.
+    server.signal("TERM");
+    assert_eq!(server.wait().code(), Some(0), "{}", server.log());
+
+    let mut server = site.serve("", "[limits]\ndrain_delay = \"100ms\"\n");
+    server.signal("TERM");
+    assert_eq!(server.wait().code(), Some(0), "{}", server.log());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_goes_beyond_the_bound_is_cut() {
     let site = Site::new();

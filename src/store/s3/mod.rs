@@ -205,6 +205,7 @@ impl Inner {
                 format!("{}; allow {} on {}", trouble.detail, actions(operation), self.bucket())
             };
         }
+        let outcome = outcome.map_err(Trouble::with_id);
         let label = match &outcome {
             Ok(_) => "ok",
             Err(trouble) => trouble.kind.as_str(),
