@@ -142,8 +142,8 @@ help: ## this list
 
 # A tool that cargo builds: its name, its version, and what of it is left out.
 define tool
-$(CARGO) install --locked --version $(2) --root "$(TOOLS)" --target-dir "$(TOOLS)/build" $(3) $(1)
-rm -rf "$(TOOLS)/build"
+$(CARGO) install --locked --version $(2) --root "$(TOOLS)" --target-dir "$(TOOLS)/build-$(1)" $(3) $(1)
+rm -rf "$(TOOLS)/build-$(1)"
 endef
 
 # A minute or two on two cores, once.

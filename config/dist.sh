@@ -64,6 +64,8 @@ install -D -m 644 -t "$share/zsh/site-functions" "$built/completions/_sealward"
 install -D -m 644 -t "$share/fish/vendor_completions.d" "$built/completions/sealward.fish"
 install -D -m 644 -t "$share/doc/sealward" "$root"/{README.md,CHANGELOG.md,LICENSE}
 install -D -m 644 -t "$share/doc/sealward/examples" "$root"/config/sealward*.toml
+# What an empty machine begins with: Debian's package has it in /etc.
+install -D -m 644 "$root/config/debian/sealward.toml" "$share/doc/sealward/examples/sealward-debian.toml"
 install -D -m 644 -t "$archive/lib/systemd/system" "$root/config/systemd/sealward.socket"
 sed 's|/usr/bin/sealward|/usr/local/bin/sealward|' "$root/config/systemd/sealward.service" \
     >"$archive/lib/systemd/system/sealward.service"
@@ -85,6 +87,8 @@ ln -s "$root"/{src,benches,tests} "$stage/sources/"
     --format json --spec-version 1.5 --no-build-deps --override-filename "$name.cdx")
 sed "s|file://$stage/sources|file://.|g" "$stage/sources/$name.cdx.json" >"$stage/$name.cdx.json"
 
-rm -f "$folder"/sealward[-_]* "$folder/SHA256SUMS"
-mv "$stage"/deb/*.deb "$stage/$name"-*.tar.gz "$stage/$name.cdx.json" "$folder/"
-(cd "$folder" && sha256sum sealward[-_]* >SHA256SUMS && cat SHA256SUMS)
+# An earlier version's go, and nothing else that the folder may hold.
+rm -f "$folder"/sealward-[0-9]*-linux.tar.gz "$folder"/sealward_[0-9]*_*.deb "$folder"/sealward-[0-9]*.cdx.json
+made=("$stage"/deb/*.deb "$stage/$name"-*.tar.gz "$stage/$name.cdx.json")
+mv "${made[@]}" "$folder/"
+(cd "$folder" && sha256sum "${made[@]##*/}" >SHA256SUMS && cat SHA256SUMS)

@@ -5,7 +5,7 @@
 //! attributes are `OpenTelemetry`'s semantic conventions where it has one. Of an object there is its
 //! class and its name as the log has it; never a token, a key, a query or a byte of a body.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::{propagation::TextMapPropagator as _, trace::TraceContextExt as _};
 use opentelemetry_http::{HeaderExtractor, HeaderInjector};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
@@ -14,6 +14,11 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 /// What all of these spans are recorded under. The log never shows it.
 pub const TARGET: &str = "sealward::trace";
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+/// What of a client's `tracestate` is kept; bytes.
+const STATE: usize = 512;
 
 /// A whole request.
 macro_rules! request {
@@ -65,16 +70,44 @@ pub fn answered(span: &Span, request_id: Option<&str>, wrong: Option<&str>) {
     }
 }
 
-/// Makes `span` a part of the trace that `headers` name (W3C Trace Context, section 3.2), if they do.
+/// Says of a call's span that the call was left to another way.
+pub fn left(span: &Span) {
+    span.record("otel.name", "left to the SDK");
+}
+
+/// The `traceparent` of `headers`, if there is one and it is one (W3C Trace Context, section 3.2.2).
+pub fn parent(headers: &HeaderMap) -> Option<&str> {
+    let mut all = headers.get_all("traceparent").iter();
+    let value = all.next().filter(|_| all.next().is_none())?.to_str().ok()?;
+    let mut fields = value.split('-');
+    let mut field = |length: usize| {
+        let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        fields.next().filter(|field| field.len() == length && field.bytes().all(hex))
+    };
+    let (version, trace, span, _flags) = (field(2)?, field(32)?, field(16)?, field(2)?);
+    let zero = |id: &str| id.bytes().all(|byte| byte == b'0');
+    let known = version == "00" && fields.next().is_none();
+    // A later version may say more behind these.
+    let later = version != "00" && version != "ff";
+    ((known || later) && !zero(trace) && !zero(span)).then_some(value)
+}
+
+/// Makes `span` a part of the trace that `headers` name, if they do.
 pub fn follow(span: &Span, headers: &HeaderMap) {
-    if span.is_disabled() || !headers.contains_key("traceparent") {
+    if span.is_disabled() {
         return;
     }
-    let theirs = TraceContextPropagator::new().extract(&HeaderExtractor(headers));
-    if theirs.span().span_context().is_valid() {
-        // It fails where nobody listens, and for a span that has begun.
-        let _ = span.set_parent(theirs);
+    let Some(parent) = parent(headers) else { return };
+    let mut theirs = HeaderMap::new();
+    theirs.extend(HeaderValue::from_str(parent).ok().map(|parent| (TRACEPARENT, parent)));
+    // It may come in several; what goes beyond what everybody must take is dropped (section 3.3.1.5).
+    let state: Vec<_> = headers.get_all(TRACESTATE).iter().filter_map(|state| state.to_str().ok()).collect();
+    let state = state.join(",");
+    if state.len() <= STATE {
+        theirs.extend(HeaderValue::from_str(&state).ok().map(|state| (TRACESTATE, state)));
     }
+    // It fails for a span that has begun, which this one hasn't.
+    let _ = span.set_parent(TraceContextPropagator::new().extract(&HeaderExtractor(&theirs)));
 }
 
 /// Has `headers` name the hop at hand as that in which the request was sent on; without one they
@@ -84,8 +117,11 @@ pub fn hand_on(headers: &mut HeaderMap) {
     if span.is_none() || id(&span).is_none() {
         return;
     }
-    headers.remove("tracestate");
+    headers.remove(TRACESTATE);
     TraceContextPropagator::new().inject_context(&span.context(), &mut HeaderInjector(headers));
+    if headers.get(TRACESTATE).is_some_and(HeaderValue::is_empty) {
+        headers.remove(TRACESTATE);
+    }
 }
 
 /// The trace that `span` belongs to. Its name is what it is from now on.
@@ -96,4 +132,37 @@ pub fn id(span: &Span) -> Option<String> {
     let context = span.context();
     let id = context.span().span_context().trace_id();
     (id != opentelemetry::trace::TraceId::INVALID).then(|| id.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_one_whole_traceparent_is_one() {
+        const GOOD: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let read = |values: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(TRACEPARENT, HeaderValue::from_str(value).expect("a value"));
+            }
+            parent(&headers).map(str::to_owned)
+        };
+        assert_eq!(read(&[GOOD]).as_deref(), Some(GOOD));
+        let later = GOOD.replacen("00", "cc", 1) + "-more";
+        assert_eq!(read(&[&later]).as_deref(), Some(&*later));
+        for bad in [
+            "",
+            "00-1-1-01",
+            &GOOD.to_uppercase(),
+            &GOOD.replacen("00", "ff", 1),
+            &format!("{GOOD}-"),
+            &GOOD.replace("4b", "+b"),
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+        ] {
+            assert_eq!(read(&[bad]), None, "{bad}");
+        }
+        assert_eq!(read(&[GOOD, GOOD]), None, "two are none");
+    }
 }

@@ -207,13 +207,14 @@ impl Reloader {
             tokens: tokens.clone(),
             access: self.access.clone(),
         };
+        let fixed = fixed(&self.config, &config);
+        let config = Config { traces: self.config.traces.clone(), ..config };
         let door = Door::new(&config, behind, self.metrics.clone()).map_err(|name| {
             StartError::new(
                 "routes",
                 format!("`{name}` is new, and classes are read at start alone: restart to use it"),
             )
         })?;
-        let fixed = fixed(&self.config, &config);
         self.door.replace(&door);
         self.upstreams.take(&config, next);
         self.upstreams.watch();
@@ -235,6 +236,11 @@ impl Reloader {
     }
 }
 
+/// The headers for the collector of traces, which debug text hides.
+fn exposed(config: &Config) -> Option<Vec<(&str, &str)>> {
+    config.traces.as_ref().map(config::Traces::exposed)
+}
+
 /// The sections that have changed, and can't be taken up.
 fn fixed(now: &Config, next: &Config) -> Vec<&'static str> {
     // Debug text is the one way to compare what has patterns in it; it goes nowhere.
@@ -248,7 +254,7 @@ fn fixed(now: &Config, next: &Config) -> Vec<&'static str> {
         ("[limits]", differ(&now.limits, &next.limits)),
         ("[admin]", differ(&now.admin, &next.admin)),
         ("[log]", differ(&now.log, &next.log)),
-        ("[traces]", differ(&now.traces, &next.traces)),
+        ("[traces]", differ(&now.traces, &next.traces) || exposed(now) != exposed(next)),
     ];
     sections.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
 }

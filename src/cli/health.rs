@@ -22,6 +22,13 @@ pub(super) fn run(args: &HealthArgs) -> Result<(), Failure> {
         Ok(answer) => answer.map_err(|words| unreachable(args.address, &words))?,
         Err(_) => return Err(unreachable(args.address, &format!("no answer in {}", shown(args.timeout)))),
     };
+    let ours = if args.live { words.trim_end() == "ok" } else { words.contains("\"ready\":") };
+    if !ours {
+        return Err(Failure::new(format!(
+            "{} is no server of ours; `--address` is the `bind` of [admin]",
+            args.address
+        )));
+    }
     output::say(words.trim_end());
     if status == 200 { Ok(()) } else { Err(Failure::new(format!("{path} answers {status}"))) }
 }

@@ -21,7 +21,8 @@ pub(super) fn stopping(drain: Duration) {
 
 /// Says twice in each `WatchdogSec=` that the runtime still runs; for ever.
 pub(super) async fn watched() {
-    let Some(within) = sd_notify::watchdog_enabled() else { return std::future::pending().await };
+    let within = sd_notify::watchdog_enabled().filter(|within| !within.is_zero());
+    let Some(within) = within else { return std::future::pending().await };
     let mut due = tokio::time::interval(within / 2);
     loop {
         due.tick().await;

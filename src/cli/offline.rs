@@ -62,7 +62,7 @@ pub(super) fn seal(args: &SealArgs) -> Result<(), Failure> {
     let frame = (frame_length + FRAME_OVERHEAD) as usize;
     let mut sealed = Vec::with_capacity(PIECE + 2 * frame);
     let mut piece = vec![0; PIECE];
-    let bar = progress::bytes(input.length());
+    let bar = progress::bytes(input.length(), &output);
     loop {
         let filled = input.fill(&mut piece)?;
         bar.inc(filled as u64);
@@ -97,7 +97,7 @@ pub(super) fn open(args: &OpenArgs) -> Result<(), Failure> {
     let mut plaintext = Vec::with_capacity(PIECE);
     stream.push(&rest, &mut plaintext).map_err(|damage| fail(&damage))?;
     let mut piece = vec![0; PIECE];
-    let bar = progress::bytes(input.length());
+    let bar = progress::bytes(input.length(), &output);
     loop {
         let filled = input.fill(&mut piece)?;
         bar.inc(filled as u64);

@@ -1,8 +1,10 @@
 //! Bars, for eyes: on standard error where that is a terminal. A pipe sees nothing of them.
 
-use std::time::Duration;
+use std::{io::IsTerminal as _, time::Duration};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::output::Output;
 
 /// How often one is drawn, in a second.
 const DRAWN: u8 = 5;
@@ -14,8 +16,11 @@ pub(super) fn spinner() -> ProgressBar {
     styled(ProgressBar::new_spinner(), "{spinner} {msg}")
 }
 
-/// One for `length` bytes, or for bytes without end.
-pub(super) fn bytes(length: Option<u64>) -> ProgressBar {
+/// One for `length` bytes, or for bytes without end; none where what is written goes `to` the same terminal.
+pub(super) fn bytes(length: Option<u64>, to: &Output) -> ProgressBar {
+    if matches!(to, Output::Standard(_)) && std::io::stdout().is_terminal() {
+        return ProgressBar::hidden();
+    }
     let target = ProgressDrawTarget::stderr_with_hz(DRAWN);
     match length {
         Some(length) => styled(

@@ -18,7 +18,7 @@ use tracing_subscriber::{
 use super::{Failure, manager, output};
 use crate::{
     app::{App, Configuration},
-    collector::Collector,
+    collector::{self, Collector},
     config::{Class, Config, Log, LogFormat},
     server::{Passed, Stop, drain},
     trace,
@@ -160,17 +160,18 @@ impl Signals {
 pub(super) async fn until_signal(app: App, signals: Signals) -> Result<(), Failure> {
     let Signals { mut terminate, mut interrupt, mut hangup } = signals;
     let (stopper, stop) = drain::channel();
-    let drain_timeout = app.drain_timeout();
+    let drain_timeout = app.drain_timeout() + collector::END;
     manager::ready(&format!("serving at {}", listed(&app.local_addrs())));
     let (reload, reloads) = watch::channel(0_u64);
     let serving = app.run(stop, reloads);
-    tokio::pin!(serving);
+    let watched = manager::watched();
+    tokio::pin!(serving, watched);
     let drained = loop {
         tokio::select! {
             drained = &mut serving => break drained,
             Some(()) = terminate.recv() => told(&stopper, drain_timeout),
             Some(()) = interrupt.recv() => told(&stopper, drain_timeout),
-            () = manager::watched() => {}
+            () = &mut watched => {}
             Some(()) = hangup.recv() => {
                 tracing::info!("told to read again: certificates, secrets, clients' trust, and the configuration");
                 reload.send_modify(|count| *count += 1);

@@ -79,6 +79,10 @@ fn assert_fault(text: &str, line: Option<usize>, title: &str, help: &str) {
 fn uncommented(example: &str) -> String {
     let key = |line: &str| {
         let rest = line.strip_prefix("# ")?;
+        // A whole section that isn't there by default.
+        if rest == "[traces]" {
+            return Some(rest.to_owned());
+        }
         let (key, _) = rest.split_once(" = ")?;
         key.chars().all(|c| c.is_ascii_lowercase() || c == '_').then(|| rest.to_owned())
     };
@@ -94,7 +98,7 @@ fn keys_of(table: &DeTable<'_>, path: &str, into: &mut BTreeSet<String>) {
                 if path != "catalog" && below.get("secret").is_some_and(|name| name.get_ref().is_str()) => {}
             // Names in these are the writer's own.
             DeValue::Table(_)
-                if ["route.headers", "route.query"].contains(&path.as_str())
+                if ["route.headers", "route.query", "traces.headers"].contains(&path.as_str())
                     || path.starts_with("route.forward.re")
                         && matches!(path.rsplit('.').next(), Some("set" | "add")) => {}
             DeValue::Table(below) => keys_of(below, &path, into),
@@ -170,6 +174,7 @@ fn the_examples_name_every_key_and_their_defaults_are_true() {
     // What stands commented out is the default, but for what says that it is an example.
     let plain = parse(EXAMPLE).unwrap();
     let drop_examples = |mut config: Config| {
+        config.traces = None;
         config.classes[0].write_key = None;
         config.classes[0].read_keys = None;
         config.routes[0].matching.host = None;
@@ -830,4 +835,24 @@ fn an_authority_is_named_with_what_it_can_look_at() {
         1,
     );
     assert!(broken(&clients).render(false).contains("can't be answered where clients need certificates"));
+}
+
+#[test]
+fn what_spans_can_not_be_sent_to_is_named() {
+    let traces = |text: &str| format!("{GOOD}[traces]\n{text}\n");
+    for good in ["http://127.0.0.1:4318", "https://collector.example/", "http://[::1]:4318/of/ours"] {
+        let config = parse(&traces(&format!("endpoint = \"{good}\""))).unwrap();
+        let endpoint = config.traces.unwrap().endpoint;
+        assert!(endpoint.ends_with("/v1/traces") != good.ends_with("/ours"), "{endpoint}");
+    }
+    for bad in
+        ["127.0.0.1:4318", "grpc://a:4317", "http://a:99999", "http://:80", "http://a/?token=x", "http://u:p@a", ""]
+    {
+        assert_fault(&traces(&format!("endpoint = \"{bad}\"")), Some(22), "`endpoint` cannot be", "OTLP over HTTP");
+    }
+    let more = |more: &str| traces(&format!("endpoint = \"http://a\"\n{more}"));
+    assert_fault(&more("headers = { host = \"x\" }"), Some(23), "can't stand here", "a header that a collector wants");
+    assert_fault(&more("service = \"\""), Some(23), "`service` is empty", "leave it out");
+    assert_fault(&more("one_in = 0"), Some(23), "`one_in`", "1");
+    assert_fault(&traces("follow = true"), Some(21), "lacks `endpoint`", "add `endpoint");
 }

@@ -17,7 +17,7 @@ pub struct Traces {
     /// `endpoint`: the collector's address for spans, its path included.
     pub endpoint: String,
     /// `headers`: what a collector wants with each request.
-    pub headers: Vec<(String, SecretText)>,
+    pub headers: Vec<(HeaderName, SecretText)>,
     /// `one_in`: of the requests that come without a trace, one of so many begins one. Default 1.
     pub sample: f64,
     /// `follow`: whether a request's `traceparent` is taken up. Default true.
@@ -33,7 +33,11 @@ pub(super) fn read(section: &Section<'_>) -> Option<Traces> {
     let headers = headers.into_iter().filter_map(|(name, value)| header(section, name, value)).collect();
     let one_in = section.integer("one_in", 1..=1_000_000).unwrap_or(1);
     let follow = section.boolean("follow").unwrap_or(true);
-    let service = section.string("service").map(|service| service.value);
+    let service = section.string("service");
+    if let Some(found) = service.as_ref().filter(|found| found.value.is_empty()) {
+        section.fault(Fault::new("`service` is empty", "write a name, or leave it out").at(&found.span, "no name"));
+    }
+    let service = service.map(|service| service.value);
     section.finish();
     // At most a million: exact.
     #[allow(clippy::cast_precision_loss)]
@@ -44,11 +48,11 @@ pub(super) fn read(section: &Section<'_>) -> Option<Traces> {
 /// The address that spans go to: a collector's own, unless one below it is named.
 fn whole(section: &Section<'_>, endpoint: &Found<String>) -> Option<String> {
     let uri = endpoint.value.parse::<Uri>().ok();
-    let http = |uri: &Uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.authority().is_some();
-    let Some(uri) = uri.filter(http) else {
-        let help = "write a collector's address for OTLP over HTTP: `endpoint = \"http://127.0.0.1:4318\"`";
+    let Some(uri) = uri.filter(is_plain) else {
+        let help = "write a collector's address for OTLP over HTTP, without a query or a password (that is for \
+                    `headers`): `endpoint = \"http://127.0.0.1:4318\"`";
         let fault = Fault::new(format!("`endpoint` cannot be {}", quoted(&endpoint.raw)), help);
-        section.fault(fault.at(&endpoint.span, "not an http or https address"));
+        section.fault(fault.at(&endpoint.span, "not such an address"));
         return None;
     };
     Some(match uri.path() {
@@ -57,11 +61,34 @@ fn whole(section: &Section<'_>, endpoint: &Found<String>) -> Option<String> {
     })
 }
 
-fn header(section: &Section<'_>, name: String, value: Found<String>) -> Option<(String, SecretText)> {
-    let good = name.parse::<HeaderName>().is_ok() && HeaderValue::from_str(&value.value).is_ok();
-    if !good {
-        let title = format!("{} and its value can't stand in a header", quoted(&name));
-        section.fault(Fault::new(title, "write a header's name, and visible text").at(&value.span, "this value"));
+/// Whether it is http or https, a host and perhaps a port and a path, and nothing else.
+fn is_plain(uri: &Uri) -> bool {
+    let Some(authority) = uri.authority() else { return false };
+    let port = authority.as_str().len() == authority.host().len() || authority.port_u16().is_some();
+    matches!(uri.scheme_str(), Some("http" | "https"))
+        && !authority.host().is_empty()
+        && !authority.as_str().contains('@')
+        && port
+        && uri.query().is_none()
+}
+
+fn header(section: &Section<'_>, name: String, value: Found<String>) -> Option<(HeaderName, SecretText)> {
+    const OURS: [&str; 7] = ["host", "connection", "te", "trailer", "transfer-encoding", "upgrade", "user-agent"];
+    let found = name.parse::<HeaderName>().ok();
+    let found = found.filter(|name| !OURS.contains(&name.as_str()) && !name.as_str().starts_with("content-"));
+    let Some(found) = found.filter(|_| HeaderValue::from_str(&value.value).is_ok()) else {
+        let title = format!("{} and its value can't stand here", quoted(&name));
+        let help = "write the name of a header that a collector wants, and visible text; those of the request itself \
+                    are ours";
+        section.fault(Fault::new(title, help).at(&value.span, "this value"));
+        return None;
+    };
+    Some((found, SecretText::new(value.value)))
+}
+
+impl Traces {
+    /// The headers, for comparison alone.
+    pub fn exposed(&self) -> Vec<(&str, &str)> {
+        self.headers.iter().map(|(name, value)| (name.as_str(), value.expose())).collect()
     }
-    good.then(|| (name, SecretText::new(value.value)))
 }

@@ -193,14 +193,19 @@ impl Drop for Line {
         let trace = trace::id(&self.span);
         let trace = trace.as_ref().or(self.trace.as_ref());
         let outcome = if self.ended { "complete" } else { "cut" };
-        self.span.record("http.response.status_code", *status).record("http.response.body.size", *sent);
+        if *status != 0 {
+            self.span.record("http.response.status_code", i64::from(*status));
+        }
+        self.span.record("http.response.body.size", i64::try_from(*sent).unwrap_or(i64::MAX));
         self.span.record("sealward.outcome", outcome);
         if let Some(key) = key {
             self.span.record("sealward.key", &**key);
         }
-        if *status >= 500 || *status == 0 {
+        if *status >= 500 {
             self.span.record("otel.status_code", "ERROR");
         }
+        // Its end is when it was last in use, which is now.
+        self.span.in_scope(|| ());
         macro_rules! write {
             ($level:ident) => {
                 tracing::$level!(
@@ -266,11 +271,11 @@ pub(super) fn span<B>(request: &Request<B>, id: RequestId, follow: bool) -> Span
     let span = request!(
         otel.name = method,
         otel.kind = "server",
-        http.request.method = method,
+        http.request.method = if method == "OTHER" { "_OTHER" } else { method },
         http.route = field::Empty,
         http.response.status_code = field::Empty,
         http.response.body.size = field::Empty,
-        network.protocol.version = ?request.version(),
+        network.protocol.version = if request.version() == http::Version::HTTP_2 { "2" } else { "1.1" },
         tls.protocol.version = tls.map(|tls| tls.version),
         sealward.request_id = %id,
         sealward.class = field::Empty,
@@ -285,9 +290,7 @@ pub(super) fn span<B>(request: &Request<B>, id: RequestId, follow: bool) -> Span
 
 /// The trace id of a W3C `traceparent`, if it is one.
 fn trace_id<B>(request: &Request<B>) -> Option<String> {
-    let value = request.headers().get("traceparent")?.to_str().ok()?;
-    let id = value.split('-').nth(1)?;
-    (id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| id.to_owned())
+    trace::parent(request.headers()).map(|parent| parent[3..35].to_owned())
 }
 
 /// A method as a label: bounded, whatever clients make up.

@@ -311,7 +311,7 @@ impl fmt::Debug for KmsKeys {
     }
 }
 
-/// What IAM and the key's policy call `operation`.
+/// What KMS, IAM and the key's policy call `operation`.
 fn method(operation: &str) -> &'static str {
     match operation {
         "generate" => "GenerateDataKey",

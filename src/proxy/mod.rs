@@ -63,6 +63,14 @@ pub async fn forward(
         host,
     };
     headers::onward(&mut head.headers, &about, forward);
+    let hop = hop!(
+        "forward",
+        otel.kind = "client",
+        sealward.upstream = upstream.name(),
+        server.address = field::Empty,
+        http.response.status_code = field::Empty
+    );
+    hop.in_scope(|| trace::hand_on(&mut head.headers));
     forward.request.apply(&mut head.headers);
     if let Some((pattern, to)) = &forward.rewrite {
         head.uri = rewritten(&head.uri, pattern, to)?;
@@ -75,19 +83,11 @@ pub async fn forward(
     });
     let held = head.extensions.remove::<Held>();
     let begun = known.told.then(|| (Instant::now(), head.headers.get("x-amzn-trace-id").cloned()));
-    let hop = hop!(
-        "forward",
-        otel.kind = "client",
-        sealward.upstream = upstream.name(),
-        server.address = field::Empty,
-        http.response.status_code = field::Empty
-    );
-    hop.in_scope(|| trace::hand_on(&mut head.headers));
     let answer = upstream.send(head, body).instrument(hop.clone()).await.map_err(|failure| fault(upstream, failure));
     match &answer {
         Ok(answer) => {
             hop.record("server.address", answer.target());
-            hop.record("http.response.status_code", answer.response.status().as_u16());
+            hop.record("http.response.status_code", i64::from(answer.response.status().as_u16()));
         }
         Err(_) => drop(hop.record("otel.status_code", "ERROR")),
     }

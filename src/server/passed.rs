@@ -6,6 +6,7 @@
 use std::{fmt, io, net::SocketAddr};
 
 use listenfd::ListenFd;
+use rustix::net::sockopt::socket_acceptconn;
 
 /// What was passed and isn't taken yet.
 #[derive(Debug, Default)]
@@ -31,6 +32,9 @@ impl Passed {
                 what: format!("socket {} of LISTEN_FDS is no TCP socket (`ListenStream=`): {error}", at + 1),
             };
             let Some(socket) = passed.take_tcp_listener(at).map_err(unusable)? else { continue };
+            if !socket_acceptconn(&socket).map_err(io::Error::from).map_err(unusable)? {
+                return Err(unusable(io::Error::other("it doesn't listen; the socket unit wants `Accept=no`")));
+            }
             socket.set_nonblocking(true).map_err(unusable)?;
             let local = socket.local_addr().map_err(unusable)?;
             sockets.push((socket, local));
@@ -40,7 +44,8 @@ impl Passed {
 
     /// The socket at `bind`.
     pub(super) fn take(&mut self, bind: SocketAddr) -> Option<std::net::TcpListener> {
-        let at = self.0.iter().position(|(_, local)| same(*local, bind))?;
+        let exact = self.0.iter().position(|(_, local)| *local == bind);
+        let at = exact.or_else(|| self.0.iter().position(|(socket, local)| takes_both(socket, *local, bind)))?;
         Some(self.0.swap_remove(at).0)
     }
 
@@ -61,10 +66,16 @@ impl Passed {
     }
 }
 
-/// Whether a listener at `bind` means `local`: systemd's `ListenStream=8443` is at `[::]`, which
-/// takes IPv4 as well.
-fn same(local: SocketAddr, bind: SocketAddr) -> bool {
-    local == bind || (local.port() == bind.port() && local.ip().is_unspecified() && bind.ip().is_unspecified())
+/// Whether the socket, which is at `local`, takes all that a listener at `bind` would, which is at all
+/// addresses of IPv4: systemd's `ListenStream=8443` is at `[::]`, and takes both kinds unless it is told not to.
+fn takes_both(socket: &std::net::TcpListener, local: SocketAddr, bind: SocketAddr) -> bool {
+    let all = |address: SocketAddr| address.ip().is_unspecified();
+    local.port() == bind.port()
+        && all(local)
+        && all(bind)
+        && local.is_ipv6()
+        && bind.is_ipv4()
+        && socket2::SockRef::from(socket).only_v6().is_ok_and(|only| !only)
 }
 
 impl fmt::Display for Unusable {
@@ -93,11 +104,34 @@ mod tests {
     }
 
     #[test]
-    fn all_addresses_are_one() {
-        let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
-        assert!(same(address("[::]:8443"), address("0.0.0.0:8443")));
-        assert!(!same(address("[::]:8443"), address("0.0.0.0:8444")));
-        assert!(!same(address("[::]:8443"), address("127.0.0.1:8443")));
+    fn all_of_ipv6_is_all_of_ipv4_where_it_takes_both_and_nobody_fits_better() {
+        let bound = |address: &str, only_v6: bool| {
+            let address: SocketAddr = address.parse().expect("an address");
+            let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None);
+            let socket = socket.expect("a socket");
+            if address.is_ipv6() {
+                socket.set_only_v6(only_v6).expect("can be set");
+            }
+            socket.bind(&address.into()).expect("binds");
+            socket.listen(1).expect("listens");
+            let socket: std::net::TcpListener = socket.into();
+            let local = socket.local_addr().expect("has one");
+            (socket, local)
+        };
+        let of_v4 = |port: u16| SocketAddr::from(([0, 0, 0, 0], port));
+        let (both, local) = bound("[::]:0", false);
+        assert!(Passed(vec![(both, local)]).take(of_v4(local.port())).is_some());
+        let (six, local) = bound("[::]:0", true);
+        let (four, fits) = bound(&of_v4(local.port()).to_string(), false);
+        assert!(Passed(vec![(six.try_clone().expect("clones"), local)]).take(fits).is_none(), "IPv4 would be refused");
+        let mut passed = Passed(vec![(six, local), (four, fits)]);
+        let taken = passed.take(fits).expect("is there").local_addr().expect("has one");
+        assert_eq!(taken, fits);
+        assert_eq!(passed.take(local).expect("is there").local_addr().expect("has one"), local);
+        let (four, fits) = bound("0.0.0.0:0", false);
+        let mut six = fits;
+        six.set_ip(std::net::Ipv6Addr::UNSPECIFIED.into());
+        assert!(Passed(vec![(four, fits)]).take(six).is_none(), "IPv6 would be refused");
     }
 
     #[test]

@@ -159,7 +159,8 @@ fn several(value: &Value) -> Vec<&str> {
     }
 }
 
-/// Whether a statement of that effect speaks of it.
+/// Whether a statement of that effect speaks of it. Whose it is, `Principal`, isn't asked here: a test of
+/// its own holds each to the one that this reckons with.
 fn any(policy: &[Value], effect: &str, action: &str, resource: &str, context: &Context) -> bool {
     policy.iter().any(|statement| {
         statement["Effect"] == effect
@@ -336,6 +337,17 @@ fn a_key_is_for_its_own_vault_and_roles_for_their_own_key() {
             assert!(!judge.kms(op, key, &context), "{op} {key} {context:?}");
         }
     }
+}
+
+/// What `any` takes for granted.
+#[test]
+fn denials_are_for_everybody_and_the_key_for_its_account() {
+    let bucket = statements("VaultPolicy", "PolicyDocument");
+    assert!(bucket.iter().all(|statement| statement["Effect"] == "Deny"), "{bucket:?}");
+    assert!(bucket.iter().all(|statement| statement["Principal"] == "*"), "{bucket:?}");
+    let account = json!({"AWS": format!("arn:aws:iam::{ACCOUNT}:root")});
+    let key = statements("SealingKey", "KeyPolicy");
+    assert!(key.iter().all(|statement| statement["Principal"] == account), "{key:?}");
 }
 
 #[test]

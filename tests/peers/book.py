@@ -30,6 +30,7 @@ What isn't as a reader has it:
 - `cargo run -- …` runs the binary at hand, and `cargo build` puts it where cargo would. Neither compiles.
 - `journalctl` shows what the server of `before: journal` has logged.
 - `make …` is read by make as far as to know what it would do (`make -n`): `make test` is what runs this.
+- `sealward` commands amid prose aren't run: the program's help has to know their words and options.
 - Each page has a network of its own, so that no port is anybody else's. Where that can't be had, the
   pages take turns on this machine's.
 """
@@ -38,6 +39,7 @@ import collections
 import concurrent.futures
 import ctypes
 import fcntl
+import functools
 import html.parser
 import json
 import os
@@ -116,11 +118,13 @@ printf 'ward,bed\\n1\\n' | curl -sSf -K .sealward/curl.conf -T - https://127.0.0
 cd .sealward
 """,
     "site": SITE,
-    # The same, and it serves; one of the objects was damaged, and asked for. What it logs is the journal.
+    # The same, and it serves; one of the objects was damaged, and asked for. What it logs is the
+    # journal, where systemd has a word of its own first.
     "journal": f"""
 {SITE}
 printf '\\n[log]\\nformat = "json"\\n' >>sealward.toml
-sealward serve --config sealward.toml 2>"$BOOK/journal" &
+echo 'Started sealward.service - Sealward.' >"$BOOK/journal"
+sealward serve --config sealward.toml 2>>"$BOOK/journal" &
 until sealward health; do sleep 0.1; done
 echo more >>objects/one.sealed
 for name in one two; do curl -sS -K curl.conf "https://localhost:8443/files/$name"; done
@@ -592,6 +596,34 @@ def begins(shown, got):
     return len(got) >= len(shown) and all("…" in word or word == other for word, other in zip(shown, got))
 
 
+def unknown(root, sealward, pages):
+    """Commands of the program amid prose, of which its help doesn't know a word or an option."""
+
+    @functools.cache
+    def asked(words):
+        return subprocess.run([sealward, *words, "--help"], stdout=subprocess.PIPE, text=True, check=True).stdout
+
+    faults, count = [], 0
+    for page in pages:
+        # A span may go on in the next line, and none in the next paragraph.
+        for paragraph in prose((root / page).read_text()).split("\n\n"):
+            for span in re.findall(r"`sealward\s+([^`]+)`", paragraph):
+                path, shown = (), f"{page}: `sealward {' '.join(span.split())}`"
+                for word in span.split():
+                    commands = re.findall(r"^  ([a-z]+) ", asked(path).partition("\nCommands:\n")[2], re.MULTILINE)
+                    if word.startswith("-"):
+                        if not re.search(rf"(?<![\w-]){re.escape(word.partition('=')[0])}(?![\w-])", asked(path)):
+                            faults.append(f"{shown}: there is no {word}")
+                    elif word in commands:
+                        path += (word,)
+                    elif commands:
+                        faults.append(f"{shown}: there is no command {word}")
+                        break
+                count += 1
+    print(f"{count} commands amid prose")
+    return faults
+
+
 def run(root, sealward, peers, pages):
     apart = networks()
     turn = open(__file__, encoding="utf-8")
@@ -611,7 +643,7 @@ def run(root, sealward, peers, pages):
         answer = json.loads(done.stdout)
         return page, answer["faults"], answer["ran"], time.monotonic() - begun
 
-    faults, count = [], 0
+    faults, count = unknown(root, sealward, pages), 0
     with concurrent.futures.ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 1) if apart else 1) as pool:
         for page, wrong, ran, seconds in pool.map(one, pages):
             faults += wrong

@@ -20,13 +20,16 @@ import yaml
 # The first whose `sleep` in preStop needs no switch, and the newest that there are schemas of.
 VERSIONS = ["1.30", kubernetes_validate.latest_version()]
 # Kinds of the Prometheus Operator's, whose schemas aren't Kubernetes's.
-FOREIGN = {"ServiceMonitor"}
+FOREIGN = {"PrometheusRule", "ServiceMonitor"}
 KINDS = {
     "Namespace": 1, "ServiceAccount": 1, "ConfigMap": 1, "Service": 2, "Deployment": 1, "PodDisruptionBudget": 1,
-    "HorizontalPodAutoscaler": 1, "NetworkPolicy": 2, "ServiceMonitor": 1,
+    "HorizontalPodAutoscaler": 1, "NetworkPolicy": 2, "PrometheusRule": 1,
+    "ServiceMonitor": 1,
 }
 # What a pod mustn't reach: metadata services of EC2, of EKS's agent and of ECS.
 FORBIDDEN = ["169.254.169.254", "169.254.170.2", "169.254.170.23", "fd00:ec2::254", "fd00:ec2::23"]
+# What it may reach: any address of the world by TLS, and a private one by PostgreSQL's port, too.
+REACHED = {"203.0.113.7": {443}, "2001:db8::7": {443}, "10.1.2.3": {443, 5432}, "192.168.1.2": {443, 5432}}
 # What sealward needs besides to undo what is cut, in seconds.
 UNDOING = 7
 
@@ -56,6 +59,11 @@ def by_schema(objects):
 
 def selects(selector, labels):
     return bool(selector) and all(labels.get(name) == value for name, value in selector.items())
+
+
+def lies_in(address, block):
+    address, without = ipaddress.ip_address(address), map(ipaddress.ip_network, block.get("except", []))
+    return address in ipaddress.ip_network(block["cidr"]) and not any(address in network for network in without)
 
 
 def pod_of(deployment):
@@ -171,17 +179,19 @@ def main(rendered, metrics):
         opened = {port["port"] for port in rule["ports"]}
         holds(opened <= ports.keys(), f"{opened} is no port")
         holds("from" in rule or opened == {"https"}, f"everybody reaches {opened}")
-    reached = set()
+    opened = set()
+    reached = {address: set() for address in [*FORBIDDEN, *REACHED]}
     for rule in policy["egress"]:
         holds(rule.get("to") and rule.get("ports"), "a rule for everywhere")
-        reached |= {port["port"] for port in rule["ports"]}
+        found = {port["port"] for port in rule["ports"]}
+        opened |= found
         for block in (peer["ipBlock"] for peer in rule["to"] if "ipBlock" in peer):
-            within, without = ipaddress.ip_network(block["cidr"]), map(ipaddress.ip_network, block.get("except", []))
-            without = list(without)
-            for address in map(ipaddress.ip_address, FORBIDDEN):
-                open_to = address in within and not any(address in network for network in without)
-                holds(not open_to, f"{address} can be reached by {block['cidr']}")
-    holds(reached == {53, 443, 5432}, f"it reaches {sorted(reached)}")
+            for address in filter(lambda address: lies_in(address, block), reached):
+                reached[address] |= found
+    holds(opened == {53, 443, 5432}, f"it reaches {sorted(opened)}")
+    for address, found in reached.items():
+        wanted = REACHED.get(address, set())
+        holds(found == wanted, f"{address} can be reached by {sorted(found)}, and should be by {sorted(wanted)}")
     print(text, end="")
 
 

@@ -19,8 +19,9 @@
 #   bench     rclone, caddy and envoy; nginx, haproxy and wrk of the distribution
 #
 # and sees that curl, openssl, haproxy, nginx, slowhttptest, nss_wrapper, pebble, buildah, kubectl,
-# systemd's tools, iproute2, and PostgreSQL's and MariaDB's servers are there; the tests start those themselves, in folders of their own. Nothing here
-# is part of the product; nothing is written outside target/. Run it as often as you like:
+# systemd's tools, iproute2, jq, and PostgreSQL's and MariaDB's servers are there; the tests start
+# those themselves, in folders of their own. Nothing here is part of the product; nothing is written
+# outside target/, but for what root has apt-get install. Run it as often as you like:
 # it is quick once the pinned requirements have been installed.
 set -euo pipefail
 
@@ -73,6 +74,8 @@ missing_packages() {
     command -v systemd-analyze >/dev/null || echo systemd
     command -v ip >/dev/null || [ -x /usr/sbin/ip ] || [ -x /sbin/ip ] || echo iproute2
     command -v unshare >/dev/null || echo util-linux
+    # What the runbook reads logs by.
+    command -v jq >/dev/null || echo jq
     command -v dpkg-shlibdeps >/dev/null || echo dpkg-dev
     command -v strip >/dev/null || echo binutils
     [ -s /etc/ssl/certs/ca-certificates.crt ] || [ -s /etc/pki/tls/certs/ca-bundle.crt ] || [ -s /etc/ssl/ca-bundle.pem ] ||
@@ -140,7 +143,8 @@ ensure_programs() {
     say "  macOS (Homebrew):  brew install curl openssl python@3.11 postgresql@15 mariadb@10.11"
     say "                     and PATH must lead to what the last two keep in their bin folders"
     say "  elsewhere:         curl, openssl, and a Python 3 with venv and ensurepip;"
-    say "                     PostgreSQL 15 and MariaDB 10.11, their servers and clients"
+    say "                     PostgreSQL 15 and MariaDB 10.11, their servers and clients;"
+    say "                     Linux with systemd's and dpkg's tools, iproute2, util-linux, buildah, kubectl, jq"
     case " $packages " in
         *" pebble "*) for program in pebble pebble-challtestsrv; do
             say "  ACME, with Go:     go install github.com/letsencrypt/pebble/v2/cmd/$program@v2.6.0"
@@ -164,7 +168,7 @@ prometheus() {
     # The lists may be too old to name what is there, and only root may fetch others.
     (cd "$folder" && { apt-get download -q prometheus >"$peers/prometheus.log" 2>&1 ||
         { apt-get update -q >>"$peers/prometheus.log" 2>&1 && apt-get download -q prometheus >>"$peers/prometheus.log" 2>&1; }; }) ||
-        { tail -n 5 "$peers/prometheus.log" >&2; rm -rf "$folder"; die "apt-get could not download prometheus"; }
+        { tail -n 5 "$peers/prometheus.log" >&2; rm -rf "$folder"; die "apt-get could not download prometheus: sudo apt-get update, or install prometheus"; }
     rm -rf "$peers/prometheus"
     dpkg-deb --extract "$folder"/prometheus_*.deb "$peers/prometheus"
     rm -rf "$folder"

@@ -80,7 +80,9 @@ fn a_page_that_is_wrong_is_found() {
 
 #[test]
 fn a_command_that_fails_or_prints_something_else_is_found() {
-    let book = Book::new("[Well](well.md) [Failing](failing.md) [Otherwise](otherwise.md) [Ending](ending.md)");
+    let book = Book::new(
+        "[Well](well.md) [Failing](failing.md) [Otherwise](otherwise.md) [Ending](ending.md) [Amid](amid.md)",
+    );
     book.page("Makefile", "there:\n");
     book.page(
         "well.md",
@@ -101,6 +103,11 @@ fn a_command_that_fails_or_prints_something_else_is_found() {
         "ending.md",
         "```sh\nsealward dev --bind 127.0.0.1:0 --admin 127.0.0.1:0\nkill -9 \"$(cat \"$BOOK/servers\")\"\n```\n",
     );
+    book.page(
+        "amid.md",
+        "Ask `sealward health --live`, or `sealward check --config FILE\n--online` where sealward `says` so.\n\
+         Not `sealward helth`, `sealward token mend`, nor `sealward check --onlin`.\n```sh\ntrue\n```\n",
+    );
 
     let (well, words) = run(book.0.path(), &["well.md"]);
     assert!(well && words.contains("3 blocks were run"), "{words}");
@@ -111,10 +118,14 @@ fn a_command_that_fails_or_prints_something_else_is_found() {
         "otherwise.md:4: that isn't what is printed:\n{\"b\": 1}",
         "otherwise.md:10: that isn't what is printed:\n1 done",
         "ending.md: a server ended with -9",
+        "amid.md: `sealward helth`: there is no command helth",
+        "amid.md: `sealward token mend`: there is no command mend",
+        "amid.md: `sealward check --onlin`: there is no --onlin",
     ] {
         assert!(words.contains(expected), "{expected}: {words}");
     }
     assert!(!words.contains("never") && !words.contains("well.md:"), "{words}");
+    assert_eq!(words.matches("amid.md:").count(), 3, "{words}");
 }
 
 /// A checkout with a book of its own.

@@ -26,6 +26,9 @@ pub(crate) struct Collector {
 struct Seen {
     spans: Vec<Span>,
     raw: Vec<u8>,
+    /// What batches are answered, from the first on; 200 after these.
+    answers: Vec<&'static str>,
+    batches: usize,
     /// Of the last request.
     headers: Vec<(String, String)>,
 }
@@ -64,6 +67,17 @@ impl Collector {
             }
         });
         Self { address, seen }
+    }
+
+    /// Answers the first batch so.
+    pub(crate) fn answering(self, answer: &'static str) -> Self {
+        self.seen.0.lock().expect("not poisoned").answers.push(answer);
+        self
+    }
+
+    /// How many batches came.
+    pub(crate) fn batches(&self) -> usize {
+        self.seen.0.lock().expect("not poisoned").batches
     }
 
     /// All spans of the trace, once `last` is among them.
@@ -136,16 +150,22 @@ fn answer(socket: &TcpStream, noted: &(Mutex<Seen>, Condvar)) -> Option<()> {
     }
     seen.raw.extend(body);
     seen.headers = headers;
+    let answer = if spans {
+        seen.batches += 1;
+        if seen.answers.is_empty() { "200 OK\r\n" } else { seen.answers.remove(0) }
+    } else {
+        "200 OK\r\n"
+    };
     more.notify_all();
     drop(seen);
     let mut writer = socket;
-    writer.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").ok()
+    writer.write_all(format!("HTTP/1.1 {answer}content-length: 0\r\n\r\n").as_bytes()).ok()
 }
 
 fn shown(attribute: KeyValue) -> (String, String) {
     let value = match attribute.value.and_then(|value| value.value) {
         Some(Value::StringValue(text)) => text,
-        Some(Value::IntValue(number)) => number.to_string(),
+        Some(Value::IntValue(number)) => format!("{number}i"),
         Some(Value::BoolValue(flag)) => flag.to_string(),
         other => format!("{other:?}"),
     };

@@ -169,10 +169,18 @@ impl Fleet {
         eventually("haproxy sends it clients", || self.is_up(replica));
     }
 
-    /// SIGTERM, and the good end it comes to.
-    pub(crate) fn stop(&mut self, replica: usize) {
-        let server = self.replicas[replica].take().expect("it runs");
-        let code = server.stop();
+    /// SIGTERM, of which its connections have been told then, and haproxy has found out.
+    pub(crate) fn end(&self, replica: usize) {
+        let server = self.replica(replica);
+        server.signal("TERM");
+        server.wait_for_line(|line| line.contains("\"message\":\"draining\""));
+        eventually("haproxy sends it nobody new", || !self.is_up(replica));
+    }
+
+    /// The good end that it comes to.
+    pub(crate) fn await_end(&mut self, replica: usize) {
+        let mut server = self.replicas[replica].take().expect("it runs");
+        let code = server.wait();
         assert!(code.success(), "{}: {code}", NAMES[replica]);
     }
 

@@ -10,6 +10,9 @@ use crate::{
     support::{Answer, eventually, swapped::resumed},
 };
 
+/// Uploads that a replica is at.
+const UNDER_WAY: &str = "sealward_uploads_in_flight";
+
 /// Each is ended and started again, one is killed, and one is cut off from the database.
 #[test]
 fn only_what_was_under_way_on_a_killed_replica_fails_and_nothing_acknowledged_is_lost() {
@@ -42,29 +45,45 @@ fn only_what_was_under_way_on_a_killed_replica_fails_and_nothing_acknowledged_is
     });
 }
 
-/// One after the other, as it is done for a new release.
+/// One after the other, as it is done for a new release: an upload that is halfway at each comes to its end there.
 fn renew_each(fleet: &mut Fleet, load: &Load) {
-    for replica in 0..NAMES.len() {
-        fleet.stop(replica);
+    for (replica, name) in NAMES.iter().enumerate() {
+        let before = load.again().len();
+        let held = load.hold(fleet, replica, &format!("held-{name}"));
+        let port = held.connection.port;
+        fleet.end(replica);
+        assert!(fleet.replica(replica).metric(UNDER_WAY) > 0.0, "{name} doesn't wait for the upload");
+        let answer = held.finish(load).unwrap_or_else(|broken| panic!("{name} cuts the upload: {broken:?}"));
+        assert_eq!(answer.status, 201, "{name}: {}", String::from_utf8_lossy(&answer.body));
+        fleet.await_end(replica);
+        assert_eq!(fleet.served(port), *name);
         fleet.serve(replica);
         load.await_rounds();
+        only_kept_ones_were_sent_again(fleet, load, before, replica);
     }
     assert!(load.failed().is_empty(), "{:?}", load.failed());
-    // An ending server ends idle connections, and a client may just then have sent a request on its own: one of
-    // those that keep theirs, and those are three.
-    assert!(load.again() <= 3 * NAMES.len(), "{} were sent again", load.again());
+}
+
+/// Since there were `before` of them. An ended server ends its connections, and who keeps one may find that out by a
+/// request: once for each of those clients, and of no other server.
+fn only_kept_ones_were_sent_again(fleet: &Fleet, load: &Load, before: usize, replica: usize) {
+    let again = load.again().split_off(before);
+    assert!(again.len() <= Load::keeping(), "{again:?}");
+    for port in again {
+        assert_eq!(fleet.served(port), NAMES[replica], "{port}");
+    }
 }
 
 /// How many requests failed by it.
 fn kill_one(fleet: &mut Fleet, load: &Load) -> usize {
     const TWO: usize = 1;
+    let before = load.again().len();
     let held = load.hold(fleet, TWO, "held");
-    let began = "sealward_uploads_in_flight";
-    eventually("it is under way", || fleet.replica(TWO).metric(began) > 0.0);
+    eventually("it is under way", || fleet.replica(TWO).metric(UNDER_WAY) > 0.0);
     let port = held.connection.port;
     fleet.kill(TWO);
     load.await_rounds();
-    assert!(held.finish().is_err(), "nobody was there to answer");
+    assert!(held.finish(load).is_err(), "nobody was there to answer");
     assert_eq!(fleet.served(port), NAMES[TWO]);
     let failed = load.failed();
     for one in &failed {
@@ -73,6 +92,7 @@ fn kill_one(fleet: &mut Fleet, load: &Load) -> usize {
     fleet.serve(TWO);
     load.await_rounds();
     assert_eq!(load.failed().len(), failed.len(), "{:?}", load.failed());
+    only_kept_ones_were_sent_again(fleet, load, before, TWO);
     let mut reader = load.connect();
     let answer = reader.ask(&fleet.site.token, "GET", "held", b"").expect("an answer");
     assert_eq!(answer.status, 404, "an object is there whole or not at all");
@@ -83,6 +103,7 @@ fn kill_one(fleet: &mut Fleet, load: &Load) -> usize {
 fn cut_one_off(fleet: &Fleet, load: &Load) {
     const THREE: usize = 2;
     let metric = |series: &str| fleet.replica(THREE).metric(series);
+    let before = load.again();
     // Those that keep their connection have it to the others, perhaps.
     let mut known = load.connect_to(fleet, THREE);
     assert_eq!(known.ask(&fleet.site.token, "GET", "held", b"").expect("an answer").status, 404);
@@ -107,6 +128,7 @@ fn cut_one_off(fleet: &Fleet, load: &Load) {
     assert!(metric("sealward_catalog_records_total{outcome=\"replayed\"}") >= 1.0);
     assert!(fleet.names().contains(&"while-cut-off".to_owned()));
     load.await_rounds();
+    assert_eq!(load.again(), before, "no connection was ended");
 }
 
 #[test]

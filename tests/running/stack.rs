@@ -243,6 +243,11 @@ fn no_policy_allows_everything() {
                 if actions.iter().any(|action| uses.iter().any(|of| action.starts_with(of))) {
                     assert!(statement["Condition"].is_object(), "{place}");
                 }
+                // Whoever could disable the trail's key could blind the trail.
+                if document == "PolicyDocument" && actions.contains(&"kms:DisableKey") {
+                    let keys = several(&statement["Resource"]);
+                    assert!(keys.len() == 1 && keys[0].ends_with(":key/SealingKey"), "{place}");
+                }
                 // In a key's policy that is the key. Otherwise what knows no narrower one.
                 let broad = [
                     "cloudtrail:DescribeTrails",
@@ -257,6 +262,32 @@ fn no_policy_allows_everything() {
         }
     }
     assert!(seen > 30, "{seen}");
+}
+
+/// What docs/runbook.md and docs/drills send them to.
+#[test]
+fn operators_may_do_what_the_runbook_asks_of_them() {
+    let made = vault(&[]);
+    let statements = made["OperatorPolicy"]["Properties"]["PolicyDocument"]["Statement"].as_array();
+    let may = |action: &str, resource: &str| {
+        statements.expect("statements").iter().any(|statement| {
+            statement["Effect"] == "Allow"
+                && several(&statement["Action"]).contains(&action)
+                && several(&statement["Resource"]).iter().any(|one| one.ends_with(resource))
+        })
+    };
+    for action in ["CancelKeyDeletion", "CreateAlias", "DisableKey", "EnableKey", "UpdateAlias"] {
+        assert!(may(&format!("kms:{action}"), ":key/SealingKey"), "{action}");
+    }
+    for (action, resource) in [
+        ("kms:CreateAlias", ":alias/sealward-records"),
+        ("kms:UpdateAlias", ":alias/sealward-records"),
+        ("kms:EnableKey", ":key/TrailKey"),
+        ("kms:ListAliases", "*"),
+        ("cloudtrail:LookupEvents", "*"),
+    ] {
+        assert!(may(action, resource), "{action} on {resource}");
+    }
 }
 
 #[test]

@@ -25,7 +25,7 @@ fn put(site: &Site, server: &Sealward, key: &str, bytes: &[u8], header: &str) {
     assert_eq!(answer.status, 201, "{answer:?}");
 }
 
-/// The one of this name; where there are several, all are below the same.
+/// The first of this name.
 fn named<'a>(spans: &'a [Span], name: &str) -> &'a Span {
     spans.iter().find(|span| span.name == name).unwrap_or_else(|| {
         let names: Vec<_> = spans.iter().map(|span| &span.name).collect();
@@ -47,7 +47,7 @@ fn an_upload_is_one_trace_of_its_hops_and_their_calls() {
     let root = named(&spans, "PUT /files/");
     assert_eq!((&*root.parent, root.kind), (PARENT, 2), "the client's own span, and a server's");
     assert_eq!(root.attribute("http.route"), "/files/");
-    assert_eq!(root.attribute("http.response.status_code"), "201");
+    assert_eq!(root.attribute("http.response.status_code"), "201i", "a number");
     assert_eq!(root.attribute("sealward.class"), "records");
     assert_eq!(root.attribute("sealward.key"), "scans/one", "as the log has it");
     assert!(root.attribute("sealward.request_id").len() == 36);
@@ -64,7 +64,6 @@ fn an_upload_is_one_trace_of_its_hops_and_their_calls() {
         ("KMS.GenerateDataKey", "data key"),
         ("S3.HeadObject", "look"),
         ("S3.CreateMultipartUpload", "seal"),
-        ("S3.UploadPart", "seal"),
         ("S3.CompleteMultipartUpload", "complete"),
     ] {
         let (span, above) = (named(&spans, hop), named(&spans, below));
@@ -73,7 +72,8 @@ fn an_upload_is_one_trace_of_its_hops_and_their_calls() {
     }
     // 20 MiB and what sealing adds, in parts of 8 MiB; the last of them may go with the end.
     let parts: Vec<_> = spans.iter().filter(|span| span.name == "S3.UploadPart").collect();
-    assert!(parts.len() >= 3, "{parts:#?}");
+    let above = [&named(&spans, "seal").id, &named(&spans, "complete").id];
+    assert!(parts.len() >= 3 && parts.iter().all(|part| above.contains(&&part.parent)), "{parts:#?}");
     let calls: Vec<_> = spans.iter().filter(|span| span.attribute("rpc.system") == "aws-api").collect();
     assert!(calls.len() >= 6);
     // moto answers a HEAD of nothing without an id, which S3 doesn't.
@@ -89,6 +89,13 @@ fn an_upload_is_one_trace_of_its_hops_and_their_calls() {
     let spans = collector.trace(&another, |span| span.name == "GET /files/");
     assert_eq!(named(&spans, "open").parent, named(&spans, "gateway").id);
     assert!(spans.iter().any(|span| span.name == "S3.GetObject"));
+
+    let whole = TRACE.replace('4', "6");
+    let header = traceparent("01").replace(TRACE, &whole);
+    assert_eq!(site.curl(["-H", &header, "-o", "/dev/null", &server.url("scans/one")]).status, 200);
+    let spans = collector.trace(&whole, |span| span.name == "GET /files/");
+    let (root, send) = (named(&spans, "GET /files/"), named(&spans, "send"));
+    assert!(root.end >= send.end, "to the end of its answer: {root:#?} {send:#?}");
 
     assert!(!collector.has_seen(site.token.as_bytes()), "a token");
     assert!(!collector.has_seen(&pattern(64)), "a plaintext");
@@ -128,7 +135,7 @@ fn an_app_behind_is_told_the_hop_that_it_is_called_from() {
     assert_eq!(app.header("traceparent"), format!("00-{TRACE}-{}-01", forward.id));
     assert_eq!(app.header("tracestate"), "vendor=of-theirs");
     assert_eq!(forward.attribute("sealward.upstream"), "app");
-    assert_eq!(forward.attribute("http.response.status_code"), "200");
+    assert_eq!(forward.attribute("http.response.status_code"), "200i");
 
     // Who isn't to be recorded isn't; the app is told so, in the same trace.
     assert_eq!(site.curl_bare(["-H", &traceparent("00"), &url]).status, 200);
@@ -175,7 +182,52 @@ fn a_collector_that_is_away_costs_spans_and_nothing_else() {
     let server = site.serve("", &format!("[traces]\nendpoint = \"http://{gone}\"\n"));
     put(&site, &server, "kept", b"all the same", "x-a: b");
     assert_eq!(site.get(&server, "kept").body, b"all the same");
+    assert_eq!(server.metric("sealward_trace_spans_total{outcome=\"sent\"}"), 0.0);
     eventually("they are counted as lost", || server.metric("sealward_trace_spans_total{outcome=\"failed\"}") > 0.0);
     server.wait_for_line(|line| line.contains("the collector of traces doesn't take them"));
     assert_eq!(server.stop().code(), Some(0));
+}
+
+/// As one that has too much to do. What it didn't take isn't sent again, and nobody waits with it.
+#[test]
+fn a_collector_that_refuses_is_asked_once_for_each_batch() {
+    let collector = Collector::start().answering("503 Service Unavailable\r\nretry-after: 4\r\n");
+    let site = Site::new();
+    let server = site.serve("", &to(&collector, ""));
+    put(&site, &server, "lost", b"words", &traceparent("01"));
+    server.wait_for_line(|line| line.contains("the collector of traces") && line.contains("it answers 503"));
+    assert_eq!(collector.batches(), 1);
+    let failed = server.metric("sealward_trace_spans_total{outcome=\"failed\"}");
+    assert!(failed > 3.0, "{failed}");
+    let another = TRACE.replace('4', "7");
+    put(&site, &server, "taken", b"words", &traceparent("01").replace(TRACE, &another));
+    collector.trace(&another, |span| span.name == "PUT /files/");
+    assert_eq!(server.metric("sealward_trace_spans_total{outcome=\"failed\"}"), failed);
+}
+
+#[test]
+fn what_is_no_traceparent_begins_a_trace_and_an_operators_rules_are_kept() {
+    let (site, collector, app) = (Site::new(), Collector::start(), Collector::start());
+    let route = |path: &str, more: &str| {
+        format!("[[route]]\npath = \"{path}\"\npublic = true\nforward = {{ upstream = \"app\"{more} }}\n")
+    };
+    let quiet = ", request = { remove = [\"traceparent\", \"tracestate\"] }";
+    let upstream = format!("[[upstream]]\nname = \"app\"\ntargets = [\"http://{}\"]\n", app.address);
+    let server = site.serve("", &[route("/", ""), route("/quiet/", quiet), upstream, to(&collector, "")].concat());
+    let ask = |path: &str, headers: &[&str]| {
+        let url = format!("https://{}{path}", server.https);
+        let headers = headers.iter().flat_map(|header| ["-H", *header]);
+        assert_eq!(site.curl_bare(headers.chain([url.as_str()])).status, 200);
+    };
+    let good = traceparent("01");
+    for bad in [&[&*good, &*good][..], &["traceparent: 00-1-1-01"], &[&*good.to_uppercase()]] {
+        ask("/", bad);
+        let told = app.header("traceparent");
+        assert!(told.len() == 55 && !told.contains(TRACE), "{bad:?}: {told}");
+        assert_eq!(app.header("tracestate"), "", "{bad:?}");
+    }
+    ask("/", &[&good, "tracestate: a=1", "tracestate: b=2"]);
+    assert_eq!(app.header("tracestate"), "a=1,b=2");
+    ask("/quiet/", &[&good, "tracestate: a=1"]);
+    assert_eq!((app.header("traceparent"), app.header("tracestate")), (String::new(), String::new()));
 }

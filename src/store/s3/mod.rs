@@ -186,7 +186,7 @@ impl Inner {
                 None
             }
             Came::Nothing => {
-                trace::answered(&span, None, Some("not tried"));
+                trace::left(&span);
                 None
             }
         }
@@ -320,7 +320,7 @@ fn unwritten(trouble: &Trouble) -> Failure {
     }
 }
 
-/// What IAM and the bucket's policy call `operation`.
+/// What S3's interface calls `operation`.
 fn method(operation: &str) -> &'static str {
     match operation {
         "put" => "PutObject",
@@ -344,6 +344,7 @@ fn method(operation: &str) -> &'static str {
     }
 }
 
+/// What IAM and the bucket's policy call it, with what else is needed.
 fn actions(operation: &str) -> &'static str {
     match operation {
         "put" | "begin" | "part" | "complete" => {

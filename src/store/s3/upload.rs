@@ -125,7 +125,7 @@ impl Upload for S3Upload {
                 Err(failure @ Failure::OutcomeUnknown(_)) => {
                     let (store, name, id) = (Arc::clone(&self.store), self.target.name.clone(), self.target.id);
                     // It goes on behind an uploader that isn't kept waiting for it.
-                    let undone = tokio::spawn(self.abort());
+                    let undone = tokio::spawn(self.abort().in_current_span());
                     if tokio::time::timeout(SETTLE, undone).await.is_err() {
                         return Err(failure);
                     }

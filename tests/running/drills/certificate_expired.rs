@@ -8,7 +8,7 @@ use time::{Duration, OffsetDateTime};
 use super::{Page, readiness};
 use crate::{
     client::Raw,
-    support::{Site, eventually},
+    support::{Sealward, Site, eventually},
 };
 
 /// What curl ends with when it doesn't believe a certificate.
@@ -22,19 +22,21 @@ fn who_connects_is_turned_away_by_an_expired_certificate_until_a_new_one_is_ther
     let page = Page::open("certificate-expired");
     let site = Site::new();
     let authority = Authority::trusted_at(&site);
-    // As long as a start may take, and some requests.
-    authority.issue(&site, Duration::seconds(10));
+    authority.issue(&site, Duration::days(1));
     // Nobody looks at the files unless told.
-    let server = site.serve_text(&Site::config("", "").replace("refresh = \"1s\"", "refresh = \"1h\""));
+    let config = Site::config("", "").replace("refresh = \"1s\"", "refresh = \"1h\"");
+    let server = site.serve_text(&config);
     site.put(&server, "report", b"before");
     let mut connected = Raw::new(&site, &server);
     assert_eq!(connected.ask("GET /files/report", "").body, b"before");
 
+    authority.soon_expires(&site, &server);
     eventually("it is believed no more", || site.get(&server, "report").exit == UNBELIEVED);
     let words = site.get(&server, "report").words;
     assert!(words.contains(page.shows("certificate has expired")), "{words}");
     let now = SystemTime::UNIX_EPOCH.elapsed().expect("after 1970").as_secs_f64();
-    assert!(server.metric("sealward_certificate_expiry_timestamp_seconds{name=\"127.0.0.1:0\"}") <= now);
+    let expiry = server.metric("sealward_certificate_expiry_timestamp_seconds{name=\"127.0.0.1:0\"}");
+    assert!(expiry > 0.0 && expiry <= now, "{expiry}");
     let failed = page.shows("outcome=\"failed\"");
     eventually("that is counted", || {
         let metrics = server.metrics();
@@ -48,17 +50,31 @@ fn who_connects_is_turned_away_by_an_expired_certificate_until_a_new_one_is_ther
     for words in ["expired at", "renew it"] {
         assert!(checked.words.contains(page.shows(words)), "{words}: {}", checked.words);
     }
+    // With a folder of its own, and, as something is in its environment, a file: the certificate alone is in its way.
+    let another = config.replace("directory = \"objects\"", "directory = \"another\"");
+    let beside = [("TZ", "UTC".to_owned())];
+    page.shows("no replica starts");
+    let log = site.try_serve(&another, &beside).err().expect("it must not start");
+    assert!(log.contains("expired at") && log.contains("renew it"), "{log}");
 
+    let told = |log: &str| log.lines().filter(|line| line.contains(page.shows("certificate published"))).count();
+    let (before, lines) = (loads(&server, "published"), told(&server.log()));
     authority.issue(&site, Duration::days(1));
     server.signal("HUP");
     eventually("it is believed again", || site.get(&server, "report").status == 200);
-    let published = server.metric("sealward_certificate_loads_total{name=\"127.0.0.1:0\",outcome=\"published\"}");
-    assert!(published > 1.0, "{published}");
-    server.wait_for_line(|line| line.contains(page.shows("certificate published")));
+    // Who connects may be shown it before it is counted.
+    eventually("that is counted", || loads(&server, "published") > before);
+    eventually("that is said", || told(&server.log()) > lines);
+    drop(site.serve_among(&another, &beside));
     assert_eq!(site.get(&server, "report").text(), "before");
     assert_eq!(site.get(&server, "meanwhile").text(), "on a connection that was there");
     assert_eq!(connected.ask("GET /files/report", "").body, b"before", "who was connected stays so");
     page.finished();
+}
+
+/// How often it has come to that with a certificate.
+fn loads(server: &Sealward, outcome: &str) -> f64 {
+    server.metric(&format!("sealward_certificate_loads_total{{name=\"127.0.0.1:0\",outcome=\"{outcome}\"}}"))
 }
 
 impl Authority {
@@ -71,6 +87,23 @@ impl Authority {
         let authority = Self(CertifiedIssuer::self_signed(params, key).expect("signs"));
         fs::write(site.path("tls/ca.pem"), authority.0.pem()).expect("writes");
         authority
+    }
+
+    /// Has `server` publish a certificate that is good for a few seconds more. One that runs out before it is looked
+    /// at is refused, and the next is good for longer.
+    fn soon_expires(&self, site: &Site, server: &Sealward) {
+        for life in [2, 4, 8, 16] {
+            let (published, refused) = (loads(server, "published"), loads(server, "refused"));
+            self.issue(site, Duration::seconds(life));
+            server.signal("HUP");
+            eventually("it is looked at", || {
+                loads(server, "published") + loads(server, "refused") > published + refused
+            });
+            if loads(server, "published") > published {
+                return;
+            }
+        }
+        panic!("it takes longer than the life of each to publish one:\n{}", server.log());
     }
 
     /// Puts a certificate and its key in place that are good for so long from now.

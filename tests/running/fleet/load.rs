@@ -3,6 +3,10 @@
 //!
 //! Some keep their connection, some take a new one for each request, and one stores what goes to S3 in parts. Each
 //! connection is from a port that no other has, by which haproxy says where it went.
+//!
+//! A connection that is kept may be ended by its server just as a request is sent on it, and such a request is sent
+//! again. An upload that was cut looks the same to who has sent a body. So on connections that have served before,
+//! uploads wait for `100 Continue`: who has heard that was being served, and what breaks then has failed.
 
 use std::{
     collections::BTreeMap,
@@ -35,6 +39,8 @@ const BETWEEN: usize = 20;
 const PAUSE: Duration = Duration::from_millis(50);
 /// The largest that the others store.
 const SMALL: usize = 40_000;
+/// The answer that wants the body.
+const CONTINUE: u16 = 100;
 
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
@@ -61,8 +67,8 @@ struct State {
     /// How many each client has stored and read.
     rounds: [usize; CLIENTS.len()],
     failed: Vec<Failed>,
-    /// Requests that were sent again.
-    again: usize,
+    /// Requests that were sent again: the ports of the connections that had ended.
+    again: Vec<u16>,
 }
 
 /// A request that came to no good end.
@@ -125,6 +131,11 @@ impl Load {
         CLIENTS.len()
     }
 
+    /// And how many of them keep their connection.
+    pub(crate) fn keeping() -> usize {
+        CLIENTS.iter().filter(|kind| **kind != Kind::Fresh).count()
+    }
+
     /// What one of them does until `going` says no more.
     pub(crate) fn go_on(&self, client: usize, going: &dyn Fn() -> bool) {
         let mut kept = None;
@@ -164,7 +175,8 @@ impl Load {
     /// One request on the connection that is kept, or a new one; where it fails, that is noted.
     ///
     /// One that was sent on a connection that had served before, and was closed without a byte of an answer, is sent
-    /// again on another, as clients may (RFC 9110, 9.2.2): its server had ended what it took for idle.
+    /// again on another, as clients may (RFC 9110, 9.2.2): its server had ended what it took for idle. Of an upload
+    /// no byte of the body was sent then.
     fn ask(
         &self,
         client: usize,
@@ -183,7 +195,9 @@ impl Load {
                     }
                     return Some((port, answer));
                 }
-                Err(broken) if connection.served && !broken.heard => self.state().again += 1,
+                Err(broken) if connection.served && !broken.heard => {
+                    self.state().again.push(connection.port);
+                }
                 Err(broken) => {
                     self.fail(connection.port, format!("{method} {name}: {}", broken.words));
                     return None;
@@ -209,12 +223,13 @@ impl Load {
         }
     }
 
-    /// An upload by way of haproxy that waits halfway, at `replica`.
+    /// An upload by way of haproxy that waits halfway, at `replica`, which has asked for its body.
     pub(crate) fn hold(&self, fleet: &Fleet, replica: usize, name: &str) -> Held {
         let mut connection = self.connect_to(fleet, replica);
         let bytes = bytes_of(name, LARGE);
         let (begun, rest) = bytes.split_at(LARGE / 2);
-        connection.begin(&self.token, "PUT", name, begun, Some(LARGE)).expect("half is sent");
+        assert_eq!(connection.offer(&self.token, name, LARGE).expect("an answer").status, CONTINUE, "{name}");
+        connection.send(begun).expect("half is sent");
         Held { connection, name: name.to_owned(), rest: rest.to_vec() }
     }
 
@@ -237,9 +252,9 @@ impl Load {
         self.state().failed.clone()
     }
 
-    /// How many requests were sent again.
-    pub(crate) fn again(&self) -> usize {
-        self.state().again
+    /// The connections whose last request was sent again on another: their ports.
+    pub(crate) fn again(&self) -> Vec<u16> {
+        self.state().again.clone()
     }
 
     /// All that was acknowledged can be read at `replica`, byte for byte.
@@ -266,12 +281,15 @@ impl Load {
 }
 
 impl Held {
-    /// Sends the other half, and gives what is said to all of it.
-    pub(crate) fn finish(mut self) -> Result<Answered, Broken> {
-        let stream = self.connection.stream.get_mut();
-        let sent = stream.write_all(&self.rest).and_then(|()| stream.flush());
-        sent.map_err(|error| Broken { heard: false, words: format!("{}: {error}", self.name) })?;
-        self.connection.answer()
+    /// Sends the other half, and gives what is said to all of it. Once acknowledged, it is to be there as all that
+    /// `load` has stored.
+    pub(crate) fn finish(mut self, load: &Load) -> Result<Answered, Broken> {
+        let sent = self.connection.send(&self.rest);
+        let answer = self.connection.answer_to(&sent)?;
+        if answer.status == 201 {
+            load.state().stored.insert(self.name, LARGE);
+        }
+        Ok(answer)
     }
 }
 
@@ -295,25 +313,51 @@ impl Connection {
     }
 
     pub(crate) fn ask(&mut self, token: &str, method: &str, name: &str, body: &[u8]) -> Result<Answered, Broken> {
-        let length = (method == "PUT").then_some(body.len());
-        // What was said before all of it was taken counts all the same.
-        let sent = self.begin(token, method, name, body, length);
+        if method != "PUT" {
+            let sent = self.begin(token, method, name, "");
+            return self.answer_to(&sent);
+        }
+        if !self.served {
+            let length = format!("Content-Length: {}\r\n", body.len());
+            let sent = self.begin(token, method, name, &length).and_then(|()| self.send(body));
+            return self.answer_to(&sent);
+        }
+        let told = self.offer(token, name, body.len())?;
+        if told.status != CONTINUE {
+            // The body that was announced won't come.
+            return Ok(Answered { closes: true, ..told });
+        }
+        let sent = self.send(body);
+        self.answer_to(&sent).map_err(|broken| Broken { heard: true, ..broken })
+    }
+
+    /// Announces an upload, and gives what is said before any of its body is sent: 100 when that is wanted.
+    fn offer(&mut self, token: &str, name: &str, length: usize) -> Result<Answered, Broken> {
+        let headers = format!("Content-Length: {length}\r\nExpect: 100-continue\r\n");
+        let sent = self.begin(token, "PUT", name, &headers);
+        self.answer_to(&sent)
+    }
+
+    /// Sends a head; `headers` end in CRLF each.
+    fn begin(&mut self, token: &str, method: &str, name: &str, headers: &str) -> io::Result<()> {
+        let head = format!(
+            "{method} /files/{name} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n{headers}\r\n"
+        );
+        self.send(head.as_bytes())
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let stream = self.stream.get_mut();
+        stream.write_all(bytes)?;
+        stream.flush()
+    }
+
+    /// The next answer to what was sent: what was said before all of it was taken counts all the same.
+    fn answer_to(&mut self, sent: &io::Result<()>) -> Result<Answered, Broken> {
         self.answer().map_err(|broken| match sent {
             Err(error) if !broken.heard => Broken { words: format!("{error}; {}", broken.words), ..broken },
             _ => broken,
         })
-    }
-
-    /// Sends a request, or the beginning of one whose body has that length.
-    fn begin(&mut self, token: &str, method: &str, name: &str, body: &[u8], length: Option<usize>) -> io::Result<()> {
-        let length = length.map(|length| format!("Content-Length: {length}\r\n")).unwrap_or_default();
-        let head = format!(
-            "{method} /files/{name} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n{length}\r\n"
-        );
-        let stream = self.stream.get_mut();
-        stream.write_all(head.as_bytes())?;
-        stream.write_all(body)?;
-        stream.flush()
     }
 
     /// The next answer, whole.
@@ -343,7 +387,7 @@ impl Connection {
         let mut body = vec![0; length];
         let read = self.stream.read_exact(&mut body);
         read.map_err(|error| Broken { heard: true, words: format!("in the body: {error}") })?;
-        self.served = true;
+        self.served |= status != CONTINUE;
         Ok(Answered { status, body, closes })
     }
 }

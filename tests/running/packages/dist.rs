@@ -152,6 +152,9 @@ fn the_archive_holds_a_program_that_runs_its_manual_completions_and_units() {
         let there = fs::read(at(&format!("share/doc/sealward/examples/{example}"))).expect("reads");
         assert_eq!(there, fs::read(sources("config").join(example)).expect("reads"), "{example}");
     }
+    // What to begin with.
+    let begin = fs::read(at("share/doc/sealward/examples/sealward-debian.toml")).expect("reads");
+    assert_eq!(begin, fs::read(sources("config/debian/sealward.toml")).expect("reads"));
 }
 
 #[test]
@@ -263,6 +266,30 @@ fn a_package_is_installed_serves_and_goes_away_again() {
         left.iter().all(|path| path.starts_with("etc/sealward/tls/") || path.starts_with("var/lib/sealward/")),
         "{left:#?}"
     );
+}
+
+#[test]
+fn systemd_is_told_of_an_install_an_upgrade_and_a_removal_and_its_faults_hold_up_none() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let machine = Machine::make(folder.path().join("machine"));
+    machine.dpkg(&["-i", file("sealward_", ".deb").to_str().expect("is text")]);
+    // What dpkg gives the scripts, and what they call; each call but the one for users fails.
+    let (users, reload) = ("systemd-sysusers sealward.conf", "systemctl --system daemon-reload");
+    let stop = "deb-systemd-invoke stop sealward.socket sealward.service";
+    let disable = "systemctl --quiet disable sealward.socket sealward.service";
+    let steps: [(&[&str], &[&str]); 7] = [
+        (&["postinst", "configure", ""], &[users, reload]),
+        (&["prerm", "upgrade", "0.2.0-1"], &[]),
+        (&["postrm", "upgrade", "0.2.0-1"], &[reload]),
+        (&["postinst", "configure", "0.1.0-1"], &[users, reload, "deb-systemd-invoke try-restart sealward.service"]),
+        (&["prerm", "remove"], &[stop, disable]),
+        (&["postrm", "remove"], &[reload]),
+        (&["postrm", "purge"], &[reload]),
+    ];
+    for (script, expected) in steps {
+        let called = said(machine.command("live").args(script));
+        assert_eq!(called.lines().collect::<Vec<_>>(), expected, "{script:?}");
+    }
 }
 
 #[test]

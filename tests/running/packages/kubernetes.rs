@@ -9,9 +9,11 @@ use crate::{
 };
 
 /// Each takes away what the manifests promise, and what is then said of it.
-const SPOILT: [(&str, &str, &str); 8] = [
+const SPOILT: [(&str, &str, &str); 10] = [
     ("readOnlyRootFilesystem: true", "readOnlyRootFilesystem: false", "file system can be written to"),
     ("169.254.0.0/16", "169.254.1.0/24", "169.254.169.254 can be reached"),
+    ("cidr: 10.0.0.0/8", "cidr: 0.0.0.0/0", "203.0.113.7 can be reached by [443, 5432]"),
+    ("cidr: 0.0.0.0/0", "cidr: 198.51.100.0/24", "203.0.113.7 can be reached by []"),
     ("terminationGracePeriodSeconds: 90", "terminationGracePeriodSeconds: 75", "in the midst of a drain"),
     ("minAvailable: 2", "minAvailable: 3", "no node can ever be drained"),
     ("on_unavailable = \"deny\"", "on_unavailable = \"spool\"", "a spool on a disk that goes with its pod"),
@@ -52,6 +54,15 @@ fn manifests_that_break_a_promise_are_found_out() {
         let found = refused(&mut judge(&site, &whole.replace(promise, broken)));
         assert!(found.contains(words), "{broken}: {found}");
     }
+}
+
+#[test]
+fn the_prometheus_operator_gets_the_rules_that_are_tested() {
+    let folder = sources("config/kubernetes/monitoring");
+    let made = said(&mut program(folder.join("rules.sh")));
+    assert!(made.contains("alert: SealwardDown"), "{made}");
+    let there = fs::read_to_string(folder.join("prometheusrule.yaml")).expect("reads");
+    assert!(there == made, "config/prometheus has changed: rules.sh makes prometheusrule.yaml anew");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{binary, free_port, program, ran, said, serves, sources};
-use crate::support::{SOON, Site};
+use crate::support::{SOON, Site, eventually};
 
 /// The most that `systemd-analyze security` may find, in tenths; 252 finds 1.1.
 const EXPOSURE: &str = "12";
@@ -130,8 +130,14 @@ fn a_socket_that_systemd_holds_is_served_and_systemd_is_told_how_it_goes() {
     let words = manager.hears("READY=1");
     assert!(words.contains(&format!("STATUS=serving at 127.0.0.1:{port}")), "{words}");
     manager.hears("WATCHDOG=1");
+    // As `systemctl reload` does.
+    let further = "\n[[route]]\npath = \"/more/\"\nseal = { class = \"records\" }\n";
+    let text = fs::read_to_string(&config).expect("reads");
+    fs::write(&config, text + further).expect("writes");
+    let status = || site.curl([format!("https://127.0.0.1:{port}/more/object")]).status;
+    assert_eq!(status(), 404);
     server.signal("HUP");
-    manager.hears("WATCHDOG=1");
+    eventually("the new route is served", || status() == 200);
     server.signal("TERM");
     let words = manager.hears("STOPPING=1");
     assert!(words.contains("EXTEND_TIMEOUT_USEC="), "{words}");
