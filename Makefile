@@ -102,8 +102,8 @@ bench-growth: toolchain ## cost by uploads at once and by objects' size, beside 
 flame: toolchain ## where processor time goes in a case of bench-peers (CASE); writes target/flame-CASE.svg
 	$(call before_the_sink,flame.py,"$(CASE)" "$(TARGET_DIR)/flame-$(CASE).svg")
 
-# MINUTES and more: the head of benches/soak/soak.py.
-soak: toolchain ## five minutes of mixed load (MINUTES): memory's slope, what leaks, what fails; writes target/soak.json
+# MINUTES, CATALOGUE: the head of benches/soak/soak.py.
+soak: toolchain peers ## five minutes of mixed load (MINUTES): memory's slope, what leaks, what fails; writes target/soak.json
 	$(call before_the_sink,../soak/soak.py,"$(TARGET_DIR)/soak.json")
 
 # ROUNDS, SECONDS and more: the head of benches/catalog/uploads.py. Needs PostgreSQL and MariaDB.

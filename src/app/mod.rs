@@ -155,7 +155,7 @@ impl App {
         let (readiness, ready) = watch::channel(Readiness::Ready { degraded: vec![] });
         let server = Server::bind_or_take(fronts, &mut passed, config.limits.clone(), metrics.clone())
             .map_err(StartError::of("listener"))?;
-        let gauges = gauges(budget.clone());
+        let gauges = gauges(budget.clone(), catalog.clone());
         let admin = Admin::bind(config.admin.bind, &mut passed, config.limits.clone(), metrics.clone(), ready, gauges)
             .map_err(StartError::of("admin"))?;
         passed.used_up().map_err(StartError::of("listener"))?;
@@ -280,8 +280,11 @@ impl App {
 }
 
 /// What is looked at when somebody asks for metrics.
-fn gauges(budget: Budget) -> impl Fn(&Metrics) + Send + Sync + 'static {
+fn gauges(budget: Budget, catalog: Option<Arc<Catalog>>) -> impl Fn(&Metrics) + Send + Sync + 'static {
     move |metrics| {
+        if let Some(catalog) = &catalog {
+            catalog.gauge();
+        }
         let bytes = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         metrics.buffer_memory.with_label_values(&["used"]).set(bytes(budget.in_use()));
         metrics.buffer_memory.with_label_values(&["kept"]).set(bytes(budget.unused()));

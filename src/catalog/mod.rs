@@ -106,6 +106,11 @@ impl Catalog {
         tokio::join!(self.pool.watch(), self.replay());
     }
 
+    /// Sets the gauges of its connections, which end by themselves; it asks nobody.
+    pub fn gauge(&self) {
+        self.pool.tell();
+    }
+
     /// Calls `note` with why it is impaired, whenever that changes. Never ends by itself.
     pub async fn health(&self, note: impl Fn(Option<&'static str>)) {
         let (mut up, mut stuck) = (self.pool.ups(), self.stuck.subscribe());

@@ -387,8 +387,8 @@ impl Pool {
         self.told(&sound, probe).await.map(drop)
     }
 
-    /// Keeps the figures true.
-    fn tell(&self) {
+    /// Sets the figures to what is so now; it asks nobody.
+    pub(super) fn tell(&self) {
         let own = (self.engine == Engine::Sqlite).then_some(&self.writing);
         let (mut all, mut idle) = (0_u32, 0_u32);
         for pool in own.into_iter().chain([&self.made]) {
