@@ -146,16 +146,16 @@ $(CARGO) install --locked --version $(2) --root "$(TOOLS)" --target-dir "$(TOOLS
 rm -rf "$(TOOLS)/build-$(1)"
 endef
 
-# A minute or two on two cores, once.
+# A minute each on two cores, once: they run for seconds, and needn't be fast.
 $(TOOLS)/bin/cargo-cyclonedx:
-	$(call tool,cargo-cyclonedx,$(CARGO_CYCLONEDX_VERSION))
+	$(call tool,cargo-cyclonedx,$(CARGO_CYCLONEDX_VERSION),--debug)
 
 $(TOOLS)/bin/cargo-deb:
-	$(call tool,cargo-deb,$(CARGO_DEB_VERSION),--no-default-features)
+	$(call tool,cargo-deb,$(CARGO_DEB_VERSION),--debug --no-default-features)
 
 # About six minutes.
 $(TOOLS)/bin/cargo-deny:
 	$(call tool,cargo-deny,$(CARGO_DENY_VERSION))
 
 $(TOOLS)/bin/mdbook:
-	$(call tool,mdbook,$(MDBOOK_VERSION),--no-default-features)
+	$(call tool,mdbook,$(MDBOOK_VERSION),--debug --no-default-features)
