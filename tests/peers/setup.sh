@@ -60,7 +60,8 @@ missing_packages() {
     command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || echo nginx-light
     command -v slowhttptest >/dev/null || echo slowhttptest
     # Names of the tests' own, without a resolver.
-    ! LD_PRELOAD=libnss_wrapper.so true 2>&1 | grep -q preloaded || echo libnss-wrapper
+    # Of a program: the shell's own `true` preloads nothing.
+    ! env LD_PRELOAD=libnss_wrapper.so true 2>&1 | grep -q preloaded || echo libnss-wrapper
     acme_pebble || echo pebble
     postgresql_server || echo postgresql
     mariadb_server || echo mariadb-server-core
