@@ -1,7 +1,7 @@
 //! The hops of a request as spans: what they are called, and what is written of them.
 //!
 //! Nothing here knows whether anybody listens. Without a collector in the configuration each
-//! [`hop`] is one look at a flag of its own, and what it says is never put together. Names and
+//! `hop` is one look at a flag of its own, and what it says is never put together. Names and
 //! attributes are `OpenTelemetry`'s semantic conventions where it has one. Of an object there is its
 //! class and its name as the log has it; never a token, a key, a query or a byte of a body.
 
