@@ -28,6 +28,10 @@ for tool in "$cargo_deb" "$cargo_cyclonedx" strip tar gzip sha256sum; do
     command -v "$tool" >/dev/null || die "$tool isn't there"
 done
 
+# They are called from other folders.
+cargo_deb="$(realpath "$(command -v "$cargo_deb")")"
+cargo_cyclonedx="$(realpath "$(command -v "$cargo_cyclonedx")")"
+
 version="$(sed -n 's/^version = "\(.*\)"/\1/p' "$root/Cargo.toml" | head -n 1)"
 [ "$("$binary" --version)" = "sealward $version" ] || die "$binary is not of version $version: build it anew"
 if [ -z "${SOURCE_DATE_EPOCH:-}" ]; then
