@@ -173,6 +173,7 @@ impl Server {
         let Self { listeners, limits, metrics } = self;
         let drain_timeout = limits.drain_timeout;
         let (ours, to_connections) = watch::channel(Stop::Run);
+        let (doors, to_doors) = watch::channel(Stop::Run);
         let slots = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
         let tracker = Tracker::new();
         let shared = Arc::new(Shared { limits, metrics, stop: to_connections });
@@ -188,16 +189,20 @@ impl Server {
             tracing::info!(address = %local, "listening");
             let (slots, tracker, shared) = (slots.clone(), tracker.clone(), shared.clone());
             let workers = Arc::clone(&workers);
-            accepting.spawn(Acceptor { listener, front, slots, tracker, shared, workers }.run(service.clone()));
+            let stop = to_doors.clone();
+            accepting.spawn(Acceptor { listener, front, slots, tracker, shared, workers, stop }.run(service.clone()));
         }
         // What is kept in the service (pools, budgets) may end with the last connection.
         drop(service);
 
         reached(&mut stop, Stop::Drain).await;
-        ours.send_replace(Stop::Drain);
+        doors.send_replace(Stop::Drain);
         // Each takes what has come already, and closes its door.
         let _ = tokio::time::timeout(LET_GO, async { while accepting.join_next().await.is_some() {} }).await;
         accepting.shutdown().await;
+        // Not before: who is told to go comes again at once, and is to find nobody rather than a door
+        // that closes on it.
+        ours.send_replace(Stop::Drain);
         tracing::info!(open = tracker.count(), "draining");
         let early = tokio::select! {
             () = tracker.none() => true,
@@ -247,18 +252,19 @@ struct Acceptor {
     tracker: Tracker,
     shared: Arc<Shared>,
     workers: Arc<Workers>,
+    /// Whether the door is to be closed.
+    stop: watch::Receiver<Stop>,
 }
 
 impl Acceptor {
-    async fn run<S: Handler>(self, service: S) {
+    async fn run<S: Handler>(mut self, service: S) {
         let mut quiet = Quiet::default();
         let mut pause = FIRST_PAUSE;
-        let mut stop = self.shared.stop.clone();
         loop {
             let accepted = tokio::select! {
                 biased;
                 accepted = self.listener.accept() => accepted,
-                () = stopped(&mut stop, Stop::Drain) => return,
+                () = stopped(&mut self.stop, Stop::Drain) => return,
             };
             let (socket, peer) = match accepted {
                 Ok(accepted) => accepted,
