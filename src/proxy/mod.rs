@@ -47,6 +47,7 @@ pub async fn forward(
     pace: Pace,
 ) -> Result<Response<Body>, Fault> {
     let connection = request.extensions().get::<Arc<Connection>>().cloned();
+    let http2 = request.version() == Version::HTTP_2;
     let upgrade = headers::upgrade(request.method(), request.version(), request.headers());
     let theirs = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
     let host = match request.uri().authority() {
@@ -96,7 +97,7 @@ pub async fn forward(
         let (target, status) = (answer.target().to_owned(), answer.response.status().as_u16());
         Onwards { target, status, trace, sent: sent.into_std(), answered: Instant::now().into_std() }
     });
-    let Answer { mut response, cookie, .. } = answer;
+    let Answer { mut response, cookie, early, .. } = answer;
     if let Some(on) = on {
         response.extensions_mut().insert(on);
     }
@@ -124,6 +125,9 @@ pub async fn forward(
         head.headers.insert(header::UPGRADE, protocol);
         head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         return Ok(Response::from_parts(head, crate::http::empty()));
+    }
+    if http2 && early && !response.status().is_success() {
+        response.body_mut().gather().await;
     }
     // Whatever the app speaks, this is our answer.
     *response.version_mut() = Version::HTTP_11;

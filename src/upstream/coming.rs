@@ -2,8 +2,9 @@
 //! and gives that back at its end.
 
 use std::{
+    collections::VecDeque,
     error::Error,
-    future::Future,
+    future::{Future, poll_fn},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -22,6 +23,13 @@ use super::{InFlight, one::One, sent::Activity, shared::Stream, target::Target};
 
 const GONE: &str = "the app behind is gone, and its time over";
 
+/// How much of an answer is gathered at most before it goes on; bytes.
+const GATHERED: u64 = 64 << 10;
+/// And for how long.
+const GATHERING: Duration = Duration::from_secs(1);
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
 /// A body that a target sends.
 pub struct Coming {
     pub(super) body: Incoming,
@@ -33,6 +41,8 @@ pub struct Coming {
     pub(super) in_flight: Option<InFlight>,
     /// Whether it is clear where the answer ends, so that another may follow on its connection.
     pub(super) clear: bool,
+    /// What was gathered of it and hasn't gone on yet.
+    pub(super) gathered: VecDeque<Result<Frame<Bytes>, BoxError>>,
 }
 
 pub(super) enum Via {
@@ -83,11 +93,51 @@ impl Coming {
         self.in_flight.take()
     }
 
+    /// Waits until all of it is there, or [`GATHERED`] bytes, or [`GATHERING`] is over.
+    ///
+    /// So that it goes on in one with its head: a client that hears of an error in the middle of an upload may end
+    /// its stream there, short of the length that it promised (curl up to 7.88). Over HTTP/2 that makes
+    /// the whole request malformed (RFC 9113, section 8.1.1), and what is still to come of the answer is lost.
+    pub async fn gather(&mut self) {
+        let gathering = async {
+            let mut bytes = 0;
+            while bytes < GATHERED
+                && let Some(frame) = poll_fn(|cx| self.poll_coming(cx)).await
+            {
+                let failed = frame.is_err();
+                bytes += frame.as_ref().map_or(0, length);
+                self.gathered.push_back(frame);
+                if failed || self.body.is_end_stream() {
+                    break;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(GATHERING, gathering).await;
+    }
+
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let body = &mut self.body;
         match &mut self.via {
             Via::One(one) => one.turn(cx, |cx| Pin::new(&mut *body).poll_frame(cx)),
             Via::Shared { .. } | Via::Over => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn poll_coming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        // Also where there is always more to be passed on, and nothing is waited for.
+        if self.target.is_over() && self.in_flight.is_some() {
+            return Poll::Ready(Some(Err(GONE.into())));
+        }
+        if let Poll::Ready(frame) = self.poll_body(cx) {
+            self.activity.now();
+            if frame.is_none() || self.body.is_end_stream() {
+                self.over();
+            }
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        match self.poll_clock(cx) {
+            Poll::Ready(why) => Poll::Ready(Some(Err(why.into()))),
+            Poll::Pending => Poll::Pending,
         }
     }
 
@@ -123,34 +173,33 @@ impl Coming {
     }
 }
 
+fn length(frame: &Frame<Bytes>) -> u64 {
+    frame.data_ref().map_or(0, |data| data.len() as u64)
+}
+
 impl Body for Coming {
     type Data = Bytes;
-    type Error = Box<dyn Error + Send + Sync>;
+    type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let this = &mut *self;
-        // Also where there is always more to be passed on, and nothing is waited for.
-        if this.target.is_over() && this.in_flight.is_some() {
-            return Poll::Ready(Some(Err(GONE.into())));
-        }
-        if let Poll::Ready(frame) = this.poll_body(cx) {
-            this.activity.now();
-            if frame.is_none() || this.body.is_end_stream() {
-                this.over();
-            }
-            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
-        }
-        match this.poll_clock(cx) {
-            Poll::Ready(why) => Poll::Ready(Some(Err(why.into()))),
-            Poll::Pending => Poll::Pending,
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.gathered.pop_front() {
+            Some(frame) => Poll::Ready(Some(frame)),
+            None => self.poll_coming(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.gathered.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let gathered: u64 = self.gathered.iter().flatten().map(length).sum();
+        let rest = self.body.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower() + gathered);
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper + gathered);
+        }
+        hint
     }
 }

@@ -1,6 +1,7 @@
 //! One request to one target, from the connection it goes by to its answer's head.
 
 use std::{
+    collections::VecDeque,
     future::{Future, poll_fn},
     pin::Pin,
     sync::Arc,
@@ -98,6 +99,7 @@ impl Upstream {
                         target: Arc::clone(target),
                         in_flight: Some(in_flight),
                         clear,
+                        gathered: VecDeque::new(),
                     };
                     return Ok(response.map(|body| coming(body).begun(switching)));
                 }

@@ -92,6 +92,8 @@ pub struct Answer {
     target: Arc<Target>,
     /// What leads the client to the same target again.
     pub cookie: Option<HeaderValue>,
+    /// Whether it came before the request's body had gone.
+    pub early: bool,
 }
 
 impl Answer {
@@ -316,7 +318,7 @@ impl Upstream {
                     let status = response.status();
                     self.metrics.upstream_requests.with_label_values(&[self.name.as_str(), status.as_str()]).inc();
                     let cookie = self.sticky.as_ref().and_then(|cookies| cookies.set(target.name()));
-                    return Ok(Answer { response, target, cookie });
+                    return Ok(Answer { response, target, cookie, early: !lender.is_over() });
                 }
                 Err(failure) => failure,
             };

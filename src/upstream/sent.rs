@@ -103,6 +103,11 @@ impl Lender {
         self.source.as_ref().is_none_or(|source| lock(source).room.is_some())
     }
 
+    /// Whether it has all been given out.
+    pub(super) fn is_over(&self) -> bool {
+        self.source.as_ref().is_none_or(|source| lock(source).body.is_end_stream())
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.source.is_none()
     }

@@ -7,6 +7,7 @@ Prints its port, and ends with its stdin. The path of a request says what become
     /chunked?how=W      some chunks, then the end without the last one
     /die?after=N&how=W  takes N bytes of the request's body, then the end without an answer
     /early?status=S     takes 64 KiB of it, answers, and ends
+    /apart?status=S     the same, but the answer's body goes 300 ms after its head
     /take               takes the body whole, and answers `LENGTH SHA-256` and each trailer
     /late               the same, but after 64 KiB it takes nothing until a /go
     /sips               the same, but it takes little at a time
@@ -38,6 +39,7 @@ FIRST = 64 << 10
 PART = 300_000
 SIP = 1 << 20
 BETWEEN_SIPS = 0.1  # seconds
+APART = 0.3  # seconds
 PATIENCE = 60  # seconds for a word to go on
 SEEN = []
 GO = threading.Semaphore(0)
@@ -126,8 +128,9 @@ class Request:
     def chunk(self, data):
         self.send(b"%x\r\n%s\r\n" % (len(data), data))
 
-    def answer(self, status, text):
+    def answer(self, status, text, apart=0):
         self.head(status, f"content-length: {len(text)}")
+        time.sleep(apart)
         self.send(text.encode())
 
     def end(self):
@@ -164,6 +167,11 @@ class Request:
     def early(self):
         self.take(FIRST)
         self.answer(self.query["status"], "no more\n")
+        self.end()
+
+    def apart(self):
+        self.take(FIRST)
+        self.answer(self.query["status"], "no more\n", APART)
         self.end()
 
     def whole(self):
@@ -228,7 +236,7 @@ class Request:
     DOES = {
         f"/{name}": does
         for name, does in {
-            "length": length, "chunked": chunked, "die": die, "early": early, "take": whole,
+            "length": length, "chunked": chunked, "die": die, "early": early, "apart": apart, "take": whole,
             "late": late, "sips": sips, "eager": eager, "silent": silent, "steps": steps, "beats": beats,
             "stall": stall, "seen": seen, "go": go,
         }.items()
