@@ -33,20 +33,24 @@ mod description;
 mod digests;
 mod download;
 mod filling;
+mod frames;
 mod list;
 mod name;
 mod preconditions;
 mod upload;
 mod verified;
+mod wanted;
 
 pub use bound::{check_bound, context_of};
 pub use description::{Description, STORED_HEADERS};
 pub use digests::{Algorithm, Promise, Promises};
-pub use download::{Answer, Chunks, Found, IfRange, RangeSpec, Wanted};
+pub use download::{Answer, Found};
+pub use frames::Chunks;
 pub use list::{Entry, Listing};
 pub use name::{MAX_NAME, ObjectKey, logged};
 pub use preconditions::{ETagList, Preconditions, Verdict};
 pub use upload::{Place, Plaintext, Receipt, Upload, WriteCondition};
+pub use wanted::{IfRange, RangeSpec, Wanted};
 
 /// One class at work.
 pub struct Objects {

@@ -1,5 +1,5 @@
 //! The book: every command in it is run, every link in it leads somewhere, and no page is left out.
-//! `tests/peers/book.py` reads and runs; its head says what a page's blocks and comments mean.
+//! `tests/peers/book/` reads and runs; its head says what a page's blocks and comments mean.
 
 use std::{
     fs,
@@ -164,9 +164,9 @@ fn run(root: &Path, pages: &[&str]) -> (bool, String) {
     reader(&arguments)
 }
 
-/// Whether `book.py` is content, and all that it says.
+/// Whether it is content, and all that it says.
 fn reader(arguments: &[&Path]) -> (bool, String) {
-    let output = Command::new(installed("aws/bin/python")).arg(script("book.py")).args(arguments).output();
+    let output = Command::new(installed("aws/bin/python")).arg(script("book/book.py")).args(arguments).output();
     let output = output.expect("starts");
     let words = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
     (output.status.success(), words)
