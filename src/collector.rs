@@ -5,8 +5,7 @@
 
 use std::{
     fmt,
-    sync::Arc,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -178,14 +177,12 @@ async fn send(
             return;
         }
         let count = batch.len() as u64;
-        let outcome = match tokio::time::timeout(PATIENCE, exporter.export(batch)).await {
-            Ok(Ok(())) => "sent",
-            failed => {
-                let words = failed.map_or_else(
-                    |_| "no answer in time".into(),
-                    |failed| failed.err().map_or_else(String::new, |error| error.to_string()),
-                );
-                let why = cause.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or(words);
+        // Bounded by `Http`, which is all of it that waits.
+        let outcome = match exporter.export(batch).await {
+            Ok(()) => "sent",
+            Err(error) => {
+                let why = cause.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let why = why.unwrap_or_else(|| error.to_string());
                 if told.is_none_or(|told| told.elapsed() >= LOG_EVERY) {
                     told = Some(Instant::now());
                     tracing::warn!(
@@ -259,7 +256,7 @@ impl HttpClient for Http {
     async fn send_bytes(&self, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, HttpError> {
         let answer = match tokio::time::timeout(PATIENCE, self.send(request)).await {
             Ok(answer) => answer,
-            Err(late) => Err(late.into()),
+            Err(_) => Err(format!("no answer in {PATIENCE:?}").into()),
         };
         let why = match &answer {
             Ok(answer) if answer.status().is_success() => None,

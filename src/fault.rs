@@ -281,6 +281,11 @@ impl Fault {
         self.kind.status()
     }
 
+    /// Whether it is this side's, and not the client's own.
+    pub fn is_ours(&self) -> bool {
+        self.status().is_server_error()
+    }
+
     /// The words a client reads.
     pub fn words(&self) -> &str {
         &self.words

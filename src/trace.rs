@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::{propagation::TextMapPropagator as _, trace::TraceContextExt as _};
 use opentelemetry_http::{HeaderExtractor, HeaderInjector};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
-use tracing::{Span, field};
+use tracing::{Instrument as _, Span, field};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 /// What all of these spans are recorded under. The log never shows it.
@@ -23,7 +23,7 @@ const STATE: usize = 512;
 /// A whole request.
 macro_rules! request {
     ($($fields:tt)*) => {
-        ::tracing::info_span!(target: "sealward::trace", "request", otel.status_code = ::tracing::field::Empty, $($fields)*)
+        ::tracing::info_span!(target: $crate::trace::TARGET, "request", otel.status_code = ::tracing::field::Empty, $($fields)*)
     };
 }
 pub(crate) use request;
@@ -33,7 +33,7 @@ pub(crate) use request;
 macro_rules! hop {
     ($name:literal $(, $($fields:tt)*)?) => {
         if $crate::trace::in_request() {
-            ::tracing::info_span!(target: "sealward::trace", $name, otel.status_code = ::tracing::field::Empty $(, $($fields)*)?)
+            ::tracing::info_span!(target: $crate::trace::TARGET, $name, otel.status_code = ::tracing::field::Empty $(, $($fields)*)?)
         } else {
             ::tracing::Span::none()
         }
@@ -44,6 +44,24 @@ pub(crate) use hop;
 /// Whether what is done here is done for a request that is traced.
 pub fn in_request() -> bool {
     ::tracing::enabled!(target: TARGET, ::tracing::Level::INFO) && !Span::current().is_none()
+}
+
+/// Does `work` as the hop `span`, marked where it ends in an error that is `ours` rather than the client's.
+pub async fn within<T, E>(
+    span: Span,
+    ours: impl FnOnce(&E) -> bool,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let done = work.instrument(span.clone()).await;
+    if done.as_ref().is_err_and(ours) {
+        failed(&span);
+    }
+    done
+}
+
+/// Marks a hop that came to nothing.
+pub fn failed(span: &Span) {
+    span.record("otel.status_code", "ERROR");
 }
 
 /// A call to AWS, as a hop.
@@ -66,7 +84,8 @@ pub fn answered(span: &Span, request_id: Option<&str>, wrong: Option<&str>) {
         span.record("aws.request_id", id);
     }
     if let Some(wrong) = wrong {
-        span.record("error.type", wrong).record("otel.status_code", "ERROR");
+        span.record("error.type", wrong);
+        failed(span);
     }
 }
 

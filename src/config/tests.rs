@@ -435,7 +435,14 @@ fn what_spans_can_not_be_sent_to_is_named() {
     {
         assert_fault(&traces(&format!("endpoint = \"{bad}\"")), Some(22), "`endpoint` cannot be", "OTLP over HTTP");
     }
-    let more = |more: &str| traces(&format!("endpoint = \"http://a\"\n{more}"));
+    let told = |endpoint: &str| traces(&format!("endpoint = \"{endpoint}\"\nheaders = {{ a = \"b\" }}"));
+    for good in ["https://collector.example", "http://127.0.0.1:4318", "http://localhost:4318", "http://[::1]:4318"] {
+        assert_eq!(parse(&told(good)).unwrap().traces.unwrap().headers.len(), 1, "{good}");
+    }
+    for bad in ["http://collector.example", "http://10.0.0.1:4318", "http://localhost.example"] {
+        assert_fault(&told(bad), Some(23), "in clear", "`https`");
+    }
+    let more = |more: &str| traces(&format!("endpoint = \"https://a\"\n{more}"));
     assert_fault(&more("headers = { host = \"x\" }"), Some(23), "can't stand here", "a header that a collector wants");
     assert_fault(&more("service = \"\""), Some(23), "`service` is empty", "leave it out");
     assert_fault(&more("one_in = 0"), Some(23), "`one_in`", "1");

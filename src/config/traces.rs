@@ -1,5 +1,7 @@
 //! `[traces]`: where spans go, and of which requests.
 
+use std::net::IpAddr;
+
 use http::{HeaderName, HeaderValue, Uri};
 
 use super::{
@@ -28,8 +30,17 @@ pub struct Traces {
 
 pub(super) fn read(section: &Section<'_>) -> Option<Traces> {
     section.require("endpoint", "\"http://127.0.0.1:4318\"");
-    let endpoint = section.string("endpoint").and_then(|endpoint| whole(section, &endpoint));
+    let found = section.string("endpoint");
     let headers = section.entries("headers").unwrap_or_default();
+    if let (Some(found), Some((_, first))) = (&found, headers.first())
+        && let Some(uri) = found.value.parse::<Uri>().ok().filter(|uri| is_plain(uri) && in_clear(uri))
+    {
+        let title = format!("`headers` would go to {} in clear", uri.host().unwrap_or_default());
+        let help = "they are a collector's tokens: write its address with `https`, or have a collector on this machine \
+                    pass spans on";
+        section.fault(Fault::new(title, help).at(&first.span, "readable on the way"));
+    }
+    let endpoint = found.and_then(|found| whole(section, &found));
     let headers = headers.into_iter().filter_map(|(name, value)| header(section, name, value)).collect();
     let one_in = section.integer("one_in", 1..=1_000_000).unwrap_or(1);
     let follow = section.boolean("follow").unwrap_or(true);
@@ -70,6 +81,13 @@ fn is_plain(uri: &Uri) -> bool {
         && !authority.as_str().contains('@')
         && port
         && uri.query().is_none()
+}
+
+/// Whether what goes there can be read on its way.
+fn in_clear(uri: &Uri) -> bool {
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    let here = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    uri.scheme_str() == Some("http") && !here
 }
 
 fn header(section: &Section<'_>, name: String, value: Found<String>) -> Option<(HeaderName, SecretText)> {

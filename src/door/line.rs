@@ -202,7 +202,7 @@ impl Drop for Line {
             self.span.record("sealward.key", &**key);
         }
         if *status >= 500 {
-            self.span.record("otel.status_code", "ERROR");
+            trace::failed(&self.span);
         }
         // Its end is when it was last in use, which is now.
         self.span.in_scope(|| ());

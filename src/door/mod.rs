@@ -26,7 +26,7 @@ use crate::{
     objects::Objects,
     proxy,
     quota::{Admitted, Quota},
-    trace::hop,
+    trace::{self, hop},
     upstream::Upstream,
 };
 
@@ -170,22 +170,23 @@ impl Inner {
                     // Who follows a link means that.
                     Some(link) => {
                         let known = self.follow(&request, &link, &objects.class().name, &rest);
-                        known.instrument(hop!("identify")).await?
+                        trace::within(hop!("identify"), Fault::is_ours, known).await?
                     }
-                    None => self.caller(&request).instrument(hop!("identify")).await?,
+                    None => trace::within(hop!("identify"), Fault::is_ours, self.caller(&request)).await?,
                 };
                 line.called_by(&caller);
                 admit(&route, &request, Asked::of(&route, &caller), &mut admitted)?;
                 metered(&mut request, line, admitted);
                 let at = gateway::Place { path: &route.label, objects, rest: &rest };
                 // Boxed, so that a request that goes on isn't moved about in the room this takes.
-                Box::pin(self.gateway.answer(request, &at, &query, &caller).instrument(hop!("gateway"))).await
+                let answering = self.gateway.answer(request, &at, &query, &caller);
+                Box::pin(trace::within(hop!("gateway"), Fault::is_ours, answering)).await
             }
             Does::Forward(onward) => {
                 let caller = if route.public {
                     Caller::anonymous()
                 } else {
-                    self.caller(&request).instrument(hop!("identify")).await?
+                    trace::within(hop!("identify"), Fault::is_ours, self.caller(&request)).await?
                 };
                 line.called_by(&caller);
                 // What a token may do to objects says nothing of an app's own doings.

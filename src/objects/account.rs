@@ -7,8 +7,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tracing::Instrument as _;
-
 use super::{ObjectKey, Objects, WriteCondition, fault_of, verified::header_bytes};
 use crate::{
     fault::{Fault, Kind, Tamper},
@@ -17,7 +15,7 @@ use crate::{
     message::{Caps, EncryptedDataKey, Header, MessageId},
     secret::random_array,
     store::{Condition, Failure, Reading, Span, Stat, Stored},
-    trace::hop,
+    trace::{self, hop},
 };
 
 /// How often what others change meanwhile is looked at again.
@@ -208,7 +206,7 @@ impl Objects {
         let by = by.chars().take(CALLER).collect();
         // In a task of its own: what is removed is written down, also where the client has left.
         let task = async move { objects.remove(&key, &condition, by).await };
-        let task = tokio::spawn(task.instrument(hop!("remove")));
+        let task = tokio::spawn(trace::within(hop!("remove"), Fault::is_ours, task));
         task.await.unwrap_or_else(|error| Err(Fault::internal(format!("a removal's task ended: {error}"))))
     }
 

@@ -11,7 +11,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use tracing::Instrument as _;
 
 use super::{
     Chunks, Description, ObjectKey, Objects, Verdict, Wanted, fault_of,
@@ -24,7 +23,7 @@ use crate::{
     index::Newest,
     message::Damage,
     store::{ETag, Failure, Reading, Source, Span, Stat},
-    trace::hop,
+    trace::{self, hop},
 };
 
 /// How often what isn't the newest is looked at again.
@@ -75,8 +74,7 @@ impl Objects {
     /// # Errors
     /// 404, 412, 502 for anything that isn't what was sealed, 503.
     pub async fn read(self: &Arc<Self>, key: &ObjectKey, wanted: &Wanted) -> Result<Answer, Fault> {
-        let opening = hop!("open");
-        let answer = self.read_newest(key, wanted).instrument(opening).await;
+        let answer = trace::within(hop!("open"), Fault::is_ours, self.read_newest(key, wanted)).await;
         if let Err(fault) = &answer {
             self.note(fault);
         }

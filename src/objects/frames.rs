@@ -26,7 +26,7 @@ use crate::{
     fault::{Fault, Tamper},
     message::Damage,
     store::{Failure, Source, Span},
-    trace::hop,
+    trace::{self, hop},
 };
 
 /// What a chunk has at most, if its frames are smaller; bytes.
@@ -146,6 +146,7 @@ impl Frames {
                 Ok(next) => pieces = next,
                 Err(stop) => {
                     let fault = stop.fault();
+                    trace::failed(&tracing::Span::current());
                     self.objects.note(&fault);
                     tracing::error!(class = self.objects.class.name, %fault, "a download was cut short");
                     // The receiver is gone only if the client is.

@@ -14,7 +14,6 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
-use tracing::Instrument as _;
 
 use super::{
     Description, ObjectKey, Objects, Promise, Promises, account::Before, context_of, digests::Digesting, fault_of,
@@ -28,7 +27,7 @@ use crate::{
     keys::Lease,
     message::{Draft, FINAL_FRAME_OVERHEAD, FrameWriter, Layout, MessageId, SealError, Sealer},
     store::{self, Condition, ETag, Failure, Stored, Target},
-    trace::hop,
+    trace::{self, hop},
 };
 
 /// Room after a part's frames for a final one.
@@ -138,7 +137,7 @@ impl Objects {
             begun.ended(receipt.as_ref().err());
             receipt
         });
-        tokio::spawn(task.instrument(hop!("upload")))
+        tokio::spawn(trace::within(hop!("upload"), Fault::is_ours, task))
             .await
             .unwrap_or_else(|error| Err(Fault::internal(format!("an upload's task ended: {error}"))))
     }
@@ -179,8 +178,8 @@ impl Objects {
         let context = context_of(class, &upload.key).map_err(Fault::internal)?;
         let shared = class.binding == Binding::MessageId;
         let (there, lease) = tokio::join!(
-            self.before(&upload.key, &upload.condition, upload.length).instrument(hop!("look")),
-            self.keys.issue(&context, shared).instrument(hop!("data key"))
+            trace::within(hop!("look"), Fault::is_ours, self.before(&upload.key, &upload.condition, upload.length)),
+            trace::within(hop!("data key"), |_| true, self.keys.issue(&context, shared))
         );
         let (before, lease) = (there?, lease.map_err(|failure| key_fault(&failure))?);
 
@@ -206,12 +205,14 @@ impl Objects {
             before: before.message,
             pending: false,
         };
-        match self.fill(&mut upload, FrameWriter::new(sealer), &lease, &mut parts).instrument(hop!("seal")).await {
+        let filling = self.fill(&mut upload, FrameWriter::new(sealer), &lease, &mut parts);
+        match trace::within(hop!("seal"), Fault::is_ours, filling).await {
             Ok((mut stored, size, crc64)) => {
                 stored.replaced = stored.replaced.or(before.replaces);
                 if let Some(index) = self.index(&upload.key) {
                     let record = Record { size, at: SystemTime::now(), ..parts.record };
-                    self.account(index, record, &stored).instrument(hop!("catalogue")).await?;
+                    let accounting = self.account(index, record, &stored);
+                    trace::within(hop!("catalogue"), Fault::is_ours, accounting).await?;
                 }
                 Ok(self.receipt(&upload.key, &lease, &stored, size, crc64))
             }
@@ -281,7 +282,7 @@ impl Objects {
             }
         };
         let sealed = last.finish(writer).map_err(|error| self.seal_fault(error))?;
-        let stored = parts.complete(last).instrument(hop!("complete")).await?;
+        let stored = trace::within(hop!("complete"), Fault::is_ours, parts.complete(last)).await?;
         Ok((stored, sealed.plaintext, crc64))
     }
 

@@ -7,7 +7,7 @@
 mod alias_deleted;
 mod certificate_expired;
 mod database_lost;
-mod key_disabled;
+pub(crate) mod key_disabled;
 mod older_catalogue;
 mod page;
 mod replica_gone;

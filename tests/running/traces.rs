@@ -1,8 +1,11 @@
 //! Traces, as a collector gets them.
 
+use serde_json::json;
+
 use crate::{
     collector::{Collector, Span},
-    standin::{moto, under_kms},
+    drills::key_disabled::UNCACHED,
+    standin::{ministack, moto, under_kms},
     support::{Sealward, Site, eventually, pattern},
 };
 
@@ -116,6 +119,27 @@ fn a_failed_call_says_what_was_wrong_and_which_it_was() {
     assert_eq!((&*call.attribute("error.type"), call.status), ("NoSuchKey", 2));
     assert!(!call.attribute("aws.request_id").is_empty());
     assert_eq!(named(&spans, "GET /files/").status, 0, "a client's error is none of ours");
+    assert_eq!(named(&spans, "open").status, 0, "nor a hop's");
+}
+
+#[test]
+fn the_deepest_hop_that_is_marked_names_the_cause() {
+    let (aws, collector) = (ministack(), Collector::start());
+    let (bucket, key, site) = (aws.bucket("traced-disabled"), aws.key(), aws.site());
+    let config = under_kms(&bucket, &key, "").replacen("provider = \"kms\"", UNCACHED, 1);
+    let server = site.serve_text(&(config + &to(&collector, "")));
+    aws.does(json!({"do": "disable", "arn": key}));
+    let file = site.path("upload.tmp");
+    std::fs::write(&file, b"an object").expect("writes");
+    let answer = site.curl(["-H", &traceparent("01"), "-T", &file.display().to_string(), &server.url("new")]);
+    assert_eq!(answer.status, 503, "{answer:?}");
+    let spans = collector.trace(TRACE, |span| span.name == "PUT /files/");
+    for hop in ["PUT /files/", "gateway", "upload", "data key", "KMS.GenerateDataKey"] {
+        assert_eq!(named(&spans, hop).status, 2, "{hop}: {spans:#?}");
+    }
+    for hop in ["identify", "look"] {
+        assert!(spans.iter().all(|span| span.name != hop || span.status == 0), "{hop}: {spans:#?}");
+    }
 }
 
 #[test]

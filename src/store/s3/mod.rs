@@ -170,7 +170,9 @@ impl Inner {
         let (begun, span) = (Instant::now(), trace::aws("S3", method(operation)));
         match direct.ask(call).instrument(span.clone()).await {
             Came::Answer(head, body) => {
-                trace::answered(&span, head.request_id(), None);
+                if !span.is_disabled() {
+                    trace::answered(&span, head.request_id(), None);
+                }
                 Some(self.told(operation, begun, Ok((head, body))))
             }
             Came::Trouble(trouble) => {

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// What a KMS that was asked shows at once: nothing is kept for later.
-pub(super) const UNCACHED: &str = "provider = \"kms\"\nkey_check = \"1s\"\nmax_messages = 1\nunwrapped_age = \"1s\"";
+pub(crate) const UNCACHED: &str = "provider = \"kms\"\nkey_check = \"1s\"\nmax_messages = 1\nunwrapped_age = \"1s\"";
 
 #[test]
 fn a_disabled_key_refuses_what_isnt_cached_and_all_is_well_once_it_is_enabled() {
