@@ -90,7 +90,8 @@ pub async fn forward(
             hop.record("server.address", answer.target());
             hop.record("http.response.status_code", i64::from(answer.response.status().as_u16()));
         }
-        Err(_) => drop(hop.record("otel.status_code", "ERROR")),
+        Err(fault) if fault.is_ours() => trace::failed(&hop),
+        Err(_) => {}
     }
     let answer = answer?;
     let on = begun.map(|(sent, trace)| {
@@ -126,7 +127,7 @@ pub async fn forward(
         head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         return Ok(Response::from_parts(head, crate::http::empty()));
     }
-    if http2 && early && !response.status().is_success() {
+    if http2 && early {
         response.body_mut().gather().await;
     }
     // Whatever the app speaks, this is our answer.

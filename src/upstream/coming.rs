@@ -25,8 +25,10 @@ const GONE: &str = "the app behind is gone, and its time over";
 
 /// How much of an answer is gathered at most before it goes on; bytes.
 const GATHERED: u64 = 64 << 10;
+/// In how many pieces, each of which costs more than its bytes.
+const PIECES: usize = 64;
 /// And for how long.
-const GATHERING: Duration = Duration::from_secs(1);
+const GATHERING: Duration = Duration::from_secs(5);
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -93,7 +95,7 @@ impl Coming {
         self.in_flight.take()
     }
 
-    /// Waits until all of it is there, or [`GATHERED`] bytes, or [`GATHERING`] is over.
+    /// Waits until all of it is there, or [`GATHERED`] bytes, or [`PIECES`], or [`GATHERING`] is over.
     ///
     /// So that it goes on in one with its head: a client that hears of an error in the middle of an upload may end
     /// its stream there, short of the length that it promised (curl up to 7.88). Over HTTP/2 that makes
@@ -102,6 +104,7 @@ impl Coming {
         let gathering = async {
             let mut bytes = 0;
             while bytes < GATHERED
+                && self.gathered.len() < PIECES
                 && let Some(frame) = poll_fn(|cx| self.poll_coming(cx)).await
             {
                 let failed = frame.is_err();
@@ -113,6 +116,10 @@ impl Coming {
             }
         };
         let _ = tokio::time::timeout(GATHERING, gathering).await;
+        if let Via::One(one) = &mut self.via {
+            // Whoever takes the body is another task than whoever gathered of it.
+            one.watched = false;
+        }
     }
 
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {

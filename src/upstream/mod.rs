@@ -92,7 +92,7 @@ pub struct Answer {
     target: Arc<Target>,
     /// What leads the client to the same target again.
     pub cookie: Option<HeaderValue>,
-    /// Whether it came before the request's body had gone.
+    /// Whether it is no success, and came before the whole of the request's body had been given out.
     pub early: bool,
 }
 
@@ -318,7 +318,8 @@ impl Upstream {
                     let status = response.status();
                     self.metrics.upstream_requests.with_label_values(&[self.name.as_str(), status.as_str()]).inc();
                     let cookie = self.sticky.as_ref().and_then(|cookies| cookies.set(target.name()));
-                    return Ok(Answer { response, target, cookie, early: !lender.is_over() });
+                    let early = !status.is_success() && !lender.is_over();
+                    return Ok(Answer { response, target, cookie, early });
                 }
                 Err(failure) => failure,
             };

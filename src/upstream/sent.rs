@@ -103,7 +103,7 @@ impl Lender {
         self.source.as_ref().is_none_or(|source| lock(source).room.is_some())
     }
 
-    /// Whether it has all been given out.
+    /// Whether the client's side has no more of it, pieces that are kept for another try aside.
     pub(super) fn is_over(&self) -> bool {
         self.source.as_ref().is_none_or(|source| lock(source).body.is_end_stream())
     }
