@@ -153,7 +153,7 @@ impl App {
         let certificates = config.listeners.iter().filter_map(|listener| listener.tls.as_ref());
         let certificates = certificates.map(|tls| tls.certificates.len()).sum();
         let (readiness, ready) = watch::channel(Readiness::Ready { degraded: vec![] });
-        let server = Server::bind_or_take(fronts, &mut passed, config.limits.clone(), metrics.clone())
+        let server = Server::bind(fronts, &mut passed, config.limits.clone(), metrics.clone())
             .map_err(StartError::of("listener"))?;
         let gauges = gauges(budget.clone(), catalog.clone());
         let admin = Admin::bind(config.admin.bind, &mut passed, config.limits.clone(), metrics.clone(), ready, gauges)

@@ -126,24 +126,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds every front, or none. Call it within a Tokio runtime.
+    /// Binds every front, or none; sockets that were `passed` are taken in place of those at the same
+    /// address. Call it within a Tokio runtime.
     ///
     /// # Errors
     /// [`BindError`], with the first address that can't be had.
-    pub fn bind(fronts: Vec<Front>, limits: Limits, metrics: Metrics) -> Result<Self, BindError> {
-        Self::bind_or_take(fronts, &mut Passed::default(), limits, metrics)
-    }
-
-    /// The same, with sockets that were `passed` in place of those at the same address.
-    ///
-    /// # Errors
-    /// As [`Server::bind`].
-    pub fn bind_or_take(
-        fronts: Vec<Front>,
-        passed: &mut Passed,
-        limits: Limits,
-        metrics: Metrics,
-    ) -> Result<Self, BindError> {
+    pub fn bind(fronts: Vec<Front>, passed: &mut Passed, limits: Limits, metrics: Metrics) -> Result<Self, BindError> {
         let listeners = fronts
             .into_iter()
             .map(|front| listen(front.bind, passed).map(|(listener, local)| (listener, local, front)))
@@ -274,7 +262,10 @@ impl Acceptor {
                     if quiet.may_speak() {
                         tracing::warn!(%error, "can't accept connections; raise the file limit if it says so");
                     }
-                    tokio::time::sleep(pause).await;
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => {}
+                        () = stopped(&mut self.stop, Stop::Drain) => return,
+                    }
                     pause = (pause * 2).min(LONGEST_PAUSE);
                     continue;
                 }
@@ -288,8 +279,11 @@ impl Acceptor {
                 if quiet.may_speak() {
                     tracing::warn!("`limits.connections` reached; new connections wait for one to end");
                 }
-                let Ok(permit) = self.slots.clone().acquire_owned().await else { return };
-                permit
+                tokio::select! {
+                    Ok(permit) = self.slots.clone().acquire_owned() => permit,
+                    // It is one of those who find the door closed: slots come free only once we leave.
+                    () = stopped(&mut self.stop, Stop::Drain) => return,
+                }
             };
             nodelay(&socket);
             // The worker's own poller watches it from now on.

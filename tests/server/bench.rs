@@ -26,7 +26,7 @@ use sealward::{
     config::{Limits, TlsPolicy},
     http::{Body, Connection, desync::Refused, empty, full, problem},
     metrics::Metrics,
-    server::{Drained, Front, Server, Spoken, Stop, drain},
+    server::{Drained, Front, Passed, Server, Spoken, Stop, drain},
     tls::{self, dev},
 };
 use tokio::{
@@ -89,7 +89,7 @@ impl Bench {
             balancers: None,
             desync: sealward::config::Desync::Strictest,
         };
-        let bound = Server::bind(vec![front], limits, metrics.clone()).expect("a free port");
+        let bound = Server::bind(vec![front], &mut Passed::default(), limits, metrics.clone()).expect("a free port");
         let address = bound.local_addrs()[0];
         let (stopper, stop) = drain::channel();
         let answers = Answers::default();
