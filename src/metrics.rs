@@ -233,7 +233,10 @@ families! {
         "1 while /readyz answers 200.";
     /// `sealward_impairments`
     impairments: IntGauge = "sealward_impairments",
-        "How many things /readyz names as impaired, or as reasons not to be ready.";
+        "How many things /readyz names as impaired, or as reasons not to be ready; none while it stops.";
+    /// `sealward_stopping`
+    stopping: IntGauge = "sealward_stopping",
+        "1 from the word to stop on: what is under way finishes, and sealward_ready is 0 as it should be.";
     /// `sealward_config_reloads_total{outcome}`
     config_reloads: IntCounterVec = "sealward_config_reloads_total",
         "Configurations read again: taken or refused.", ["outcome"];

@@ -59,7 +59,7 @@ impl Health {
     pub(super) fn stopping(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.stopping = true;
-        self.readiness.send_replace(Readiness::NotReady { reasons: vec!["stopping".into()] });
+        self.readiness.send_replace(Readiness::Stopping);
     }
 
     /// Takes note of what impairs `part` of `class`, if anything; whether that is news.
@@ -243,7 +243,7 @@ mod tests {
         health.stopping();
         health.note("a", Part::Store, None);
         health.note("b", Part::Store, Some("b is away".into()));
-        assert_eq!(now(), Readiness::NotReady { reasons: vec!["stopping".into()] });
+        assert_eq!(now(), Readiness::Stopping);
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub enum Readiness {
         /// Short sentences.
         reasons: Vec<String>,
     },
+    /// No: it was told to stop, and nothing is wrong.
+    Stopping,
 }
 
 /// A bound admin listener.
@@ -139,11 +141,13 @@ fn answer(request: &Request<Incoming>, sources: &Sources) -> Response<Full<Bytes
     match path {
         "/metrics" => {
             (sources.refresh)(&sources.metrics);
-            let (ready, words) = match &*sources.readiness.borrow() {
-                Readiness::Ready { degraded } => (1, degraded.len()),
-                Readiness::NotReady { reasons } => (0, reasons.len()),
+            let (ready, words, stopping) = match &*sources.readiness.borrow() {
+                Readiness::Ready { degraded } => (1, degraded.len(), 0),
+                Readiness::NotReady { reasons } => (0, reasons.len(), 0),
+                Readiness::Stopping => (0, 0, 1),
             };
             sources.metrics.ready.set(ready);
+            sources.metrics.stopping.set(stopping);
             sources.metrics.impairments.set(i64::try_from(words).unwrap_or(i64::MAX));
             match sources.metrics.render() {
                 Ok(text) => respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text),
@@ -158,6 +162,9 @@ fn answer(request: &Request<Incoming>, sources: &Sources) -> Response<Full<Bytes
                 Readiness::Ready { degraded } => (StatusCode::OK, json!({ "ready": true, "degraded": degraded })),
                 Readiness::NotReady { reasons } => {
                     (StatusCode::SERVICE_UNAVAILABLE, json!({ "ready": false, "reasons": reasons }))
+                }
+                Readiness::Stopping => {
+                    (StatusCode::SERVICE_UNAVAILABLE, json!({ "ready": false, "reasons": ["stopping"] }))
                 }
             };
             respond(status, JSON, body.to_string())

@@ -56,6 +56,17 @@ async fn what_is_there() {
     let ready = ask(address, "GET /readyz").await;
     assert!(ready.starts_with("HTTP/1.1 200") && ready.contains(r#""degraded":["keys"]"#), "{ready}");
     assert!(ready.contains(r#""ready":true"#));
+    let gauges = |metrics: &str| {
+        ["sealward_ready", "sealward_impairments", "sealward_stopping"].map(|name| {
+            let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u8>().ok());
+            line.unwrap_or_else(|| panic!("{name}: {metrics}"))
+        })
+    };
+    assert_eq!(gauges(&ask(address, "GET /metrics").await), [1, 1, 0]);
+    say.send_replace(Readiness::Stopping);
+    let stopping = ask(address, "GET /readyz").await;
+    assert!(stopping.starts_with("HTTP/1.1 503") && stopping.ends_with(r#""reasons":["stopping"]}"#), "{stopping}");
+    assert_eq!(gauges(&ask(address, "GET /metrics").await), [0, 0, 1], "nobody is to be woken for it");
 
     served.abort();
 }
