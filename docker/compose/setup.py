@@ -106,12 +106,13 @@ def write(folder, owners):
         for service, contents in files().items():
             (folder / service).mkdir(parents=True, exist_ok=True)
             for name, content in contents.items():
-                path = folder / service / name
-                path.unlink(missing_ok=True)
-                path.touch(mode=0o400)
-                path.chmod(0o600)
-                path.write_bytes(content)
-                path.chmod(0o400)
+                path, new = folder / service / name, folder / service / f".{name}.new"
+                new.unlink(missing_ok=True)
+                new.touch(mode=0o600)
+                new.write_bytes(content)
+                new.chmod(0o400)
+                # Whole or not there: the last of them says that all are.
+                new.rename(path)
     for service, owner in owners.items():
         for path in [folder / service, *(folder / service).iterdir()]:
             os.chown(path, owner, owner)

@@ -76,9 +76,7 @@ impl Configuration {
     pub fn of(config: Config) -> Result<Self, StartError> {
         Ok(Self { config, held: Held::new()?, path: None })
     }
-}
 
-impl Configuration {
     /// The families that all of it counts in.
     pub fn metrics(&self) -> Metrics {
         self.held.metrics.clone()

@@ -9,14 +9,11 @@ pub(super) fn ready(words: &str) {
     tell(&[NotifyState::Ready, NotifyState::Status(words)]);
 }
 
-/// Told to stop; for as long as `drain` at most.
-pub(super) fn stopping(drain: Duration) {
-    let microseconds = u32::try_from(drain.as_micros()).unwrap_or(u32::MAX);
-    tell(&[
-        NotifyState::Stopping,
-        NotifyState::Status("what is under way finishes"),
-        NotifyState::ExtendTimeoutUsec(microseconds),
-    ]);
+/// Told to stop; for as long as `most`.
+pub(super) fn stopping(most: Duration) {
+    // By hand: its own word for it ends at 71 minutes.
+    let extended = format!("EXTEND_TIMEOUT_USEC={}", most.as_micros());
+    tell(&[NotifyState::Stopping, NotifyState::Status("what is under way finishes"), NotifyState::Custom(&extended)]);
 }
 
 /// Says twice in each `WatchdogSec=` that the runtime still runs; for ever.

@@ -160,7 +160,7 @@ impl Signals {
 pub(super) async fn until_signal(app: App, signals: Signals) -> Result<(), Failure> {
     let Signals { mut terminate, mut interrupt, mut hangup } = signals;
     let (stopper, stop) = drain::channel();
-    let drain_timeout = app.drain_timeout() + collector::END;
+    let most = app.drain_timeout() + collector::END + LET_GO;
     manager::ready(&format!("serving at {}", listed(&app.local_addrs())));
     let (reload, reloads) = watch::channel(0_u64);
     let serving = app.run(stop, reloads);
@@ -169,8 +169,8 @@ pub(super) async fn until_signal(app: App, signals: Signals) -> Result<(), Failu
     let drained = loop {
         tokio::select! {
             drained = &mut serving => break drained,
-            Some(()) = terminate.recv() => told(&stopper, drain_timeout),
-            Some(()) = interrupt.recv() => told(&stopper, drain_timeout),
+            Some(()) = terminate.recv() => told(&stopper, most),
+            Some(()) = interrupt.recv() => told(&stopper, most),
             () = &mut watched => {}
             Some(()) = hangup.recv() => {
                 tracing::info!("told to read again: certificates, secrets, clients' trust, and the configuration");
@@ -189,8 +189,8 @@ fn listed(addresses: &[SocketAddr]) -> String {
     addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn told(stopper: &drain::Stopper, drain_timeout: Duration) {
-    manager::stopping(drain_timeout);
+fn told(stopper: &drain::Stopper, most: Duration) {
+    manager::stopping(most);
     match stopper.advance() {
         Stop::Cut => tracing::warn!("told to stop again: what is under way is cut"),
         _ => tracing::info!("told to stop: what is under way may finish"),

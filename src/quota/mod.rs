@@ -267,13 +267,19 @@ mod tests {
 
     #[test]
     fn a_crowd_is_bounded() {
-        let quota = quota(|config| config.requests = NonZeroU32::new(1));
+        // What each has fetched is forgotten after an hour, however slow the machine is.
+        let quota = quota(|config| {
+            config.requests = NonZeroU32::new(1);
+            (config.bytes, config.burst_bytes) = (Some(1), Some(10_000));
+        });
         for at in 0..70_000_u32 {
-            let _ = quota.admit(Some(&from(&std::net::Ipv4Addr::from(at).to_string())), None);
+            if let Ok(admitted) = quota.admit(Some(&from(&std::net::Ipv4Addr::from(at).to_string())), None) {
+                admitted.passed(3600);
+            }
         }
-        let clients = quota.rate.as_ref().expect("a rate").len();
-        // How many of them are past their time already is the machine's to say.
-        assert!((1..MOST + 6200).contains(&clients), "{clients}");
+        let told_apart = quota.bytes.as_ref().expect("bytes").tidy();
+        assert!((MOST..MOST + 6200).contains(&told_apart), "{told_apart}");
+        assert!(quota.rate.as_ref().expect("a rate").len() < MOST + 6200);
         assert!(quota.crowded.load(Ordering::Relaxed));
     }
 }

@@ -118,6 +118,7 @@ fn the_unit_leaves_little_exposed() {
 fn a_socket_that_systemd_holds_is_served_and_systemd_is_told_how_it_goes() {
     let (site, port) = (Site::new(), free_port());
     let config = Site::config("", "").replacen("127.0.0.1:0", &format!("127.0.0.1:{port}"), 1);
+    let config = config + "\n[limits]\ndrain_timeout = \"55m\"\ndrain_delay = \"1s\"\n";
     fs::write(site.path("sealward.toml"), config).expect("writes");
     let (notify, config) = (site.path("notify"), site.path("sealward.toml"));
     let manager = Manager::at(&notify);
@@ -140,6 +141,7 @@ fn a_socket_that_systemd_holds_is_served_and_systemd_is_told_how_it_goes() {
     eventually("the new route is served", || status() == 200);
     server.signal("TERM");
     let words = manager.hears("STOPPING=1");
-    assert!(words.contains("EXTEND_TIMEOUT_USEC="), "{words}");
+    // Both, and ten seconds: for what is undone, for the last spans, and for what blocks.
+    assert!(words.contains(&format!("EXTEND_TIMEOUT_USEC={}\n", (55 * 60 + 1 + 10) * 1_000_000_u64)), "{words}");
     server.ends();
 }
