@@ -21,7 +21,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
 /// How long what is still sent of a body that nobody wants is thrown away.
-const LINGER: Duration = Duration::from_secs(1);
+const LINGER: Duration = Duration::from_secs(5);
 
 /// A body that ends well only at its end.
 pub struct Arriving {

@@ -65,7 +65,7 @@ const HTTP2_PING: Duration = Duration::from_secs(20);
 /// How long a server that stops waits for the first request of a connection that has just come.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
 /// How long what a peer still sends is thrown away after our end.
-const LINGER: Duration = Duration::from_secs(1);
+const LINGER: Duration = Duration::from_secs(5);
 
 /// What all connections of a server share.
 #[derive(Debug)]

@@ -54,7 +54,7 @@ async fn sigterm_finishes_or_undoes_every_upload() {
     const UPLOADS: usize = 32;
     let site = Site::new();
     let double = Double::start(World::default());
-    let limits = "[limits]\ndrain_timeout = \"3s\"\n";
+    let limits = "[limits]\ndrain_timeout = \"10s\"\nbody_idle_timeout = \"120s\"\n";
     let mut server = crate::site::serve_with(&site, &double, "", limits);
     let bytes = pattern(9 * MIB);
     let mut clients = Vec::new();

@@ -37,7 +37,7 @@ fn a_renewed_certificate_is_served_and_no_request_fails() {
     let refused = "sealward_certificate_loads_total{name=\"127.0.0.1:0\",outcome=\"refused\"}";
     double.plan("DescribeCertificate", 1, 1 << 20, Fault::Refuse(400, "AccessDeniedException"));
     eventually("it is told", || server.metric(refused) > 0.5);
-    assert!(server.log().contains("allow acm:DescribeCertificate"));
+    server.wait_for_line(|line| line.contains("allow acm:DescribeCertificate"));
     double.calm();
     let mut mismatched = certificate(&site, "03");
     mismatched.2 = certificate(&site, "04").2;

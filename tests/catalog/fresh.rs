@@ -85,7 +85,7 @@ fn what_was_stored_before_it_was_enforced_is_served_at_once() {
 fn nothing_is_served_or_taken_while_the_database_is_away() {
     on_each(|database| {
         database.create_user("app", "first");
-        let lab = enforced(&format!("wait = \"2s\"\n{}", at(database, "app", "first"))).started();
+        let lab = enforced(&format!("wait = \"4s\"\n{}", at(database, "app", "first"))).started();
         lab.put("kept", b"before");
         lab.put("removed", b"before");
         let stored = files_below(&lab.site.objects());

@@ -85,7 +85,7 @@ fn only_who_says_plaintext_speaks_it() {
             database.create_user(user, HIDDEN);
         }
         let roots = roots_of(database.ca());
-        let plain = || Lab::new(&at(database, "plain", HIDDEN)).with(&roots, "tls = \"plaintext\"\nwait = \"1s\"");
+        let plain = || Lab::new(&at(database, "plain", HIDDEN)).with(&roots, "tls = \"plaintext\"\nwait = \"4s\"");
         let (code, words) = refused(&plain());
         assert!(code == Some(1) && words.contains("catalog"), "the server takes none: {words}");
 

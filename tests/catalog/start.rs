@@ -19,13 +19,13 @@ const PASSWORD: &str = "hunter2-opens-the-database";
 fn a_start_that_doesnt_come_to_its_database_fails_with_its_place_and_no_password() {
     on_each(|database| {
         database.create_user("app", "another");
-        let refused = at(database, "app", PASSWORD) + "wait = \"2s\"\n";
+        let refused = at(database, "app", PASSWORD) + "wait = \"4s\"\n";
         let words = fails(&Lab::new(&refused), database);
         assert!(words.contains("password") || words.contains("denied"), "{words}");
 
         database.set_password("app", PASSWORD);
         database.kill();
-        let deny = at(database, "app", PASSWORD) + "wait = \"2s\"\non_unavailable = \"deny\"\n";
+        let deny = at(database, "app", PASSWORD) + "wait = \"4s\"\non_unavailable = \"deny\"\n";
         fails(&Lab::new(&deny), database);
         // Nothing was ever spooled there, and there may be no schema for it.
         let spool = Lab::new(&(at(database, "app", PASSWORD) + SPOOL));

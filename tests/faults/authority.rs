@@ -3,7 +3,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::Mutex,
@@ -12,7 +12,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::support::{
-    Sealward, Site, eventually,
+    Sealward, Site, eventually, free_address,
     swapped::{leaf, under_load_of},
 };
 
@@ -73,8 +73,7 @@ impl Drop for Pebble {
 
 /// Two addresses that are free now: pebble has to be told of ports before we listen.
 fn free() -> [SocketAddr; 2] {
-    let held = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
-    held.map(|listener| listener.local_addr().expect("an address"))
+    [free_address(), free_address()]
 }
 
 fn text(pebble: &Pebble, [tls, http]: [SocketAddr; 2], challenge: &str) -> String {
@@ -189,11 +188,9 @@ fn an_authority_that_forgets_or_refuses_costs_nothing_but_a_renewal() {
     eventually("it is renewed", || leaf(&server) != first);
 
     // Where it looks there is somebody else: the order is refused, and why is said.
-    let lost = TcpListener::bind("127.0.0.1:0").expect("a port");
     drop(server);
     std::fs::remove_dir_all(site.path("acme")).expect("is there");
-    let elsewhere = [lost.local_addr().expect("an address"), free[1]];
-    drop(lost);
+    let elsewhere = [free_address(), free[1]];
     let server = site.serve_text(&text(&pebble, elsewhere, "tls-alpn-01"));
     let line = server.wait_for_line(|line| line.contains("new certificate refused"));
     assert!(line.contains("tls-alpn-01 challenge") && line.contains("and there is none yet"), "{line}");

@@ -85,7 +85,7 @@ async fn what_goes_beyond_the_bound_is_cut() {
     server.signal("TERM");
     assert_eq!(server.wait().code(), Some(0), "{}", server.log());
     let took = since.elapsed();
-    assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(6), "{took:?}");
+    assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(30), "{took:?}");
     down.rest().await.expect_err("cut: a part is not the whole");
     assert_eq!(files_below(&site.objects()), before);
     assert!(server.log().contains("connections were cut at the end of the drain"), "{}", server.log());

@@ -2,7 +2,7 @@
 
 use crate::{
     clients::{Http1, MIB, await_growth, unfinished},
-    support::{Sealward, Site, files_below, pattern},
+    support::{Sealward, Site, eventually, files_below, pattern},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -22,7 +22,8 @@ async fn a_kill_during_an_upload_leaves_only_the_older_object() {
     assert!(!unfinished(&site).is_empty(), "the kill came too late to prove anything");
 
     let server = site.serve("", "");
-    assert_eq!(files_below(&site.objects()), before);
+    // But for a moment in which the store is looked at.
+    eventually("nothing else lies there", || files_below(&site.objects()) == before);
     assert_eq!(site.get(&server, "folder/report.bin").body, old);
     assert_eq!(site.get(&server, "folder/new.bin").status, 404);
 }
@@ -46,7 +47,10 @@ async fn a_kill_at_any_point_leaves_objects_whole_or_absent() {
         let sent = if round < 8 { next.len() * round / 8 } else { next.len() };
         creating.begin(&key, next.len(), &next[..sent]).await;
         replacing.begin("kept", next.len(), &next[..sent]).await;
-        if round >= 8 {
+        if round + 1 == ROUNDS {
+            // However slow the machine is, one of them is there.
+            assert_eq!(creating.answer().await.0, 201);
+        } else if round >= 8 {
             // Not a wait for something: the moment of the kill is what varies.
             let late = u64::try_from(round - 8).expect("few rounds");
             tokio::time::sleep(std::time::Duration::from_millis(late * 4)).await;
@@ -64,8 +68,8 @@ async fn a_kill_at_any_point_leaves_objects_whole_or_absent() {
         assert!(now.body == kept || now.body == next, "round {round}: neither the old nor the new");
         kept = now.body;
         // A message and its sidecar for each object, and nothing else.
-        let files = files_below(&site.objects());
-        assert_eq!(files.len(), 2 * (1 + present), "round {round}: {files:?}");
+        let wanted = 2 * (1 + present);
+        eventually(&format!("{wanted} files after round {round}"), || files_below(&site.objects()).len() == wanted);
     }
     assert!(present > 0 && absent > 0, "all kills fell on one side: {present} there, {absent} not");
 }

@@ -358,8 +358,8 @@ async fn a_list_or_an_authority_that_runs_out_ends_who_is_connected() {
     let enforced = format!("{REQUIRE}, client_revocation_expiry = \"enforce\"");
     let server = serve(&site, &authority, &enforced, KNOWN);
     let client = authority.client(&site, "imaging", 1, |_| {});
-    // A list for a few seconds more.
-    fs::write(site.path("revoked.pem"), authority.list(&[], now() + Duration::seconds(4))).expect("writes");
+    // A list for a moment more, in which a client comes in also where the machine is busy.
+    fs::write(site.path("revoked.pem"), authority.list(&[], now() + Duration::seconds(15))).expect("writes");
     let loads = "sealward_client_trust_loads_total{listener=\"127.0.0.1:0\",outcome=\"published\"}";
     eventually("the list is read", || server.metric(loads) == 2.0);
     let mut connected = connect(&site, &server, &client).await.expect("connects");

@@ -2,13 +2,13 @@
 
 use std::{
     fs,
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
-use crate::support::{Sealward, Site, eventually, pattern};
+use crate::support::{Sealward, Site, eventually, free_address, pattern};
 
 /// A running haproxy, which says whose connection it passes on.
 struct Haproxy {
@@ -18,7 +18,7 @@ struct Haproxy {
 
 impl Haproxy {
     fn before(site: &Site, server: &Sealward) -> Self {
-        let address = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port");
+        let address = free_address();
         let config = format!(
             "global\n  maxconn 100\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 30s\n  timeout server \
              30s\nlisten front\n  bind {address}\n  server sealward {} check inter 200ms check-send-proxy \

@@ -12,7 +12,7 @@ const MANY: u32 = 4000;
 
 #[test]
 fn thousands_of_idle_connections_leave_the_others_served() {
-    let lab = Lab::new("");
+    let lab = Lab::new("idle_timeout = \"10m\"");
     let before = lab.server.peak();
     let toll = lab.flooded("idle connections", || {
         let mut idle = Attacker::start(&lab, "idle", &[&MANY.to_string()]);

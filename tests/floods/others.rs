@@ -1,19 +1,25 @@
 //! Who uses the server while it is flooded, and how long each request takes them.
 
 use std::{
-    io::Read as _,
+    io::{BufRead as _, BufReader},
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     thread::{self, JoinHandle},
     time::Duration,
 };
 
-use crate::lab::{Lab, say};
+use crate::{
+    lab::{Lab, say},
+    support::eventually,
+};
 
 /// Nobody asks without a pause: the flood is to have the processors too.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// What a flood leaves of others' requests at the very least; it lasts a second or more.
+/// How many requests of others are waited for at the very least.
 const FEWEST: usize = 5;
 
 /// Those requests: how long each took, in milliseconds, and what failed.
@@ -39,7 +45,8 @@ impl Asked {
 pub(crate) fn asking(lab: &Lab, over: &AtomicBool, urls: &[String]) -> Asked {
     let mut asked = Asked::default();
     for url in urls.iter().cycle() {
-        if over.load(Relaxed) {
+        // A flood may be over before a busy machine has let anybody ask as often.
+        if over.load(Relaxed) && asked.took.len() + asked.failed.len() >= FEWEST {
             break;
         }
         let answer = lab.site.curl_bare(["--max-time", "20", "--write-out", "%{stderr}%{time_total}", url.as_str()]);
@@ -55,7 +62,8 @@ pub(crate) fn asking(lab: &Lab, over: &AtomicBool, urls: &[String]) -> Asked {
 /// A curl that asks again and again over one connection.
 pub(crate) struct Kept {
     curl: Child,
-    said: Option<JoinHandle<String>>,
+    said: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
 }
 
 impl Kept {
@@ -71,19 +79,29 @@ impl Kept {
             .stderr(Stdio::piped())
             .spawn()
             .expect("curl is there: `make test` sees to it");
-        let mut stderr = curl.stderr.take().expect("is piped");
-        let said = thread::spawn(move || {
-            let mut said = String::new();
-            stderr.read_to_string(&mut said).expect("is text");
-            said
+        let mut stderr = BufReader::new(curl.stderr.take().expect("is piped"));
+        let said = Arc::<Mutex<String>>::default();
+        let reader = thread::spawn({
+            let said = Arc::clone(&said);
+            move || {
+                let mut line = String::new();
+                while stderr.read_line(&mut line).expect("is text") > 0 {
+                    said.lock().expect("not poisoned").push_str(&std::mem::take(&mut line));
+                }
+            }
         });
-        Self { curl, said: Some(said) }
+        Self { curl, said, reader: Some(reader) }
     }
 
     /// How it went until now: over the one connection, or something failed.
     pub(crate) fn end(mut self) -> Asked {
+        let told = || self.said.lock().expect("not poisoned").lines().count();
+        eventually("it has asked a few times", || told() >= FEWEST);
         self.stop();
-        let said = self.said.take().map(|said| said.join().expect("is read")).unwrap_or_default();
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("is read");
+        }
+        let said = self.said.lock().expect("not poisoned").clone();
         let (mut asked, mut connections) = (Asked::default(), 0);
         // It may have been ended within a line.
         for line in said.rsplit_once('\n').map_or("", |(lines, _)| lines).lines() {

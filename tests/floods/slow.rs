@@ -12,7 +12,7 @@ fn slowhttptest(lab: &Lab, path: &str, args: &[&str]) -> String {
     let output = Command::new("slowhttptest")
         .args(args)
         // New connections a second; and how long its own probe waits for an answer.
-        .args(["-r", "200", "-p", "3", "-u", &lab.url(path)])
+        .args(["-r", "200", "-p", "10", "-u", &lab.url(path)])
         .current_dir(lab.site.folder.path())
         .stdin(Stdio::null())
         .output()
@@ -70,7 +70,7 @@ fn who_is_slow_to_take_an_answer_is_cut() {
     lab.site.put(&lab.server, "large", &large);
     let slow = |path: &str| {
         let many = EACH.to_string();
-        slowhttptest(&lab, path, &["-X", "-c", &many, "-w", "512", "-y", "1024", "-n", "1", "-z", "32", "-l", "6"]);
+        slowhttptest(&lab, path, &["-X", "-c", &many, "-w", "512", "-y", "1024", "-n", "1", "-z", "32", "-l", "15"]);
     };
     lab.flooded("slow readers", || {
         std::thread::scope(|scope| {

@@ -95,7 +95,7 @@ fn a_link_lasts_as_long_as_it_was_made_for() {
     }
     share(&site, &server, "a", "&expires=604800", &bearer(&site.token));
     share(&site, &server, "a", "", &bearer(&site.token));
-    let short = share(&site, &server, "a", "&expires=2", &bearer(&site.token));
+    let short = share(&site, &server, "a", "&expires=10", &bearer(&site.token));
     assert_eq!(site.curl_bare([&short]).text(), "x");
     eventually("the link expires", || site.curl_bare([&short]).status == 401);
     refused(&site, &site.curl_bare([&short]), 401);

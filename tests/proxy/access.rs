@@ -1,6 +1,6 @@
 //! The access log: a line for each request, as readers of a load balancer's lines take it.
 
-use std::{collections::HashMap, fs, net::TcpListener};
+use std::{collections::HashMap, fs};
 
 use regex::Regex;
 
@@ -9,7 +9,7 @@ use crate::{
     failing::file,
     nginx::Nginx,
     streaming::by_http1,
-    support::{Answer, Sealward, Site, eventually, secret_half},
+    support::{Answer, Sealward, Site, eventually, free_address, secret_half},
 };
 
 const TIME: &str = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z";
@@ -194,7 +194,7 @@ fn a_sealed_object_isnt_named_either_where_its_name_cant_be_read() {
 #[test]
 fn what_is_answered_here_is_told_too() {
     let (site, app) = (Site::new(), app());
-    let closed = TcpListener::bind("127.0.0.1:0").and_then(|closed| closed.local_addr()).expect("a port");
+    let closed = free_address();
     let more = format!(
         "[[route]]\npath = \"/old/\"\nredirect = {{ to = \"https://{{host}}/new{{path}}\" }}\n\
          [[route]]\npath = \"/teapot\"\nrespond = {{ status = 418, body = \"short\" }}\n\

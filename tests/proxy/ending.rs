@@ -168,7 +168,8 @@ fn who_comes_at_the_word_to_stop_is_served_or_finds_nobody_listening() {
     });
     for end in ends {
         let end = end.expect("it asked to the end");
-        assert_eq!((end.exit, end.status), (7, 0), "{end:?}");
+        // Nobody, or a door that closes on who is still at it (TCP tells no earlier): never a part of an answer.
+        assert!(matches!((end.exit, end.status), (7 | 35, 0)), "{end:?}");
     }
     assert_eq!(server.wait().code(), Some(0), "{}", server.log());
 }

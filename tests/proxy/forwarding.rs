@@ -5,7 +5,7 @@ use std::{fs, net::TcpListener};
 use crate::{
     apps::{ask, said, serve, to},
     nginx::Nginx,
-    support::{Site, eventually, pattern},
+    support::{Site, eventually, free_address, pattern},
 };
 
 #[test]
@@ -195,7 +195,7 @@ fn active_checks_take_a_target_out_and_back() {
 #[test]
 fn an_app_that_is_away_or_silent_is_told_as_that() {
     let site = Site::new();
-    let closed = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    let closed = free_address();
     let server = serve(&site, &to(&[format!("http://{closed}")], ""));
     let answer = ask(&site, &server, "/", &[]);
     assert_eq!(answer.status, 502, "{answer:?}");

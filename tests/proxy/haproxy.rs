@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
 };
@@ -11,7 +11,7 @@ use crate::{
     apps::{ask, said, serve, to},
     failing::{VERSIONS, await_calm, file},
     nginx::Nginx,
-    support::{Sealward, Site, eventually, pattern},
+    support::{Sealward, Site, eventually, free_address, pattern},
 };
 
 /// One haproxy, before one nginx; it ends with this.
@@ -21,16 +21,12 @@ struct Haproxy {
     encrypted: SocketAddr,
 }
 
-fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port")
-}
-
 impl Haproxy {
     fn before(site: &Site, app: &Nginx) -> Self {
         // It wants both in one file.
         let pair = ["tls/cert.pem", "tls/key.pem"].map(|name| fs::read_to_string(site.path(name)).expect("reads"));
         fs::write(site.path("haproxy.pem"), pair.concat()).expect("writes");
-        let (plain, encrypted) = (free(), free());
+        let (plain, encrypted) = (free_address(), free_address());
         let text = format!(
             "global\n  maxconn 100\ndefaults\n  mode http\n  retries 0\n  timeout connect 5s\n  timeout client 30s\n  \
              timeout server 30s\nfrontend front\n  bind {plain}\n  bind {encrypted} ssl crt {} alpn h2,http/1.1\n  \

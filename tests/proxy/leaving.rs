@@ -4,7 +4,6 @@
 use std::{
     fs,
     io::Write as _,
-    net::TcpListener,
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -16,7 +15,7 @@ use crate::{
     failing::{Faulty, VERSIONS, await_calm, file, in_flight},
     nginx::Nginx,
     streaming::by_http1,
-    support::{Sealward, Site, eventually, pattern},
+    support::{Sealward, Site, eventually, free_address, pattern},
 };
 
 const MIB: usize = 1 << 20;
@@ -62,7 +61,7 @@ fn an_upload_that_goes_on_keeps_its_request_however_silent_the_app() {
 #[test]
 fn so_it_does_where_the_app_speaks_http2() {
     let site = Site::new();
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
+    let free = free_address();
     let keeps = "location /put/ { root data; dav_methods PUT; create_full_put_path on; }";
     let app = Nginx::start_at("two", free, keeps, "http2");
     let server = serve(&site, &to(&[app.url()], &format!("protocol = \"http2\"\n{MORE}")));
@@ -82,8 +81,9 @@ fn so_it_does_where_the_app_speaks_http2() {
 #[test]
 fn and_so_it_does_where_the_app_takes_little_at_a_time() {
     let (site, app) = (Site::new(), Faulty::start());
-    let server = serve(&site, &to(&[app.url()], MORE));
-    let upload = file(&site, &pattern(48 * MIB));
+    let idle = Duration::from_secs(5);
+    let server = serve(&site, &to(&[app.url()], "idle_timeout = \"5s\""));
+    let upload = file(&site, &pattern(96 * MIB));
     thread::scope(|scope| {
         for version in VERSIONS {
             let (site, server, upload) = (&site, &server, &upload);
@@ -91,8 +91,8 @@ fn and_so_it_does_where_the_app_takes_little_at_a_time() {
                 let since = Instant::now();
                 let answer = ask(site, server, "/sips", &[version, "-T", upload]);
                 assert_eq!((answer.status, answer.exit), (200, 0), "{version}: {answer:?}");
-                assert!(answer.text().starts_with("50331648 "), "{version}: {answer:?}");
-                assert!(since.elapsed() > 2 * IDLE, "it was too quick to prove anything");
+                assert!(answer.text().starts_with("100663296 "), "{version}: {answer:?}");
+                assert!(since.elapsed() > idle, "it was too quick to prove anything");
             });
         }
     });
@@ -131,13 +131,13 @@ fn where_nobody_goes_on_it_is_over() {
 /// However short the app's own time is: it can't go on without the client.
 #[test]
 fn a_client_that_stalls_is_to_blame_and_no_app() {
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
+    let free = free_address();
     let keeps = "location /take { root data; dav_methods PUT; }";
     let (one, two) = (Faulty::start(), Nginx::start_at("two", free, keeps, "http2"));
     for (url, protocol) in [(one.url(), ""), (two.url(), "protocol = \"http2\"\n")] {
         let site = Site::new();
-        let upstream = to(&[url], &format!("{protocol}idle_timeout = \"500ms\""));
-        let server = serve(&site, &(upstream + "[limits]\nbody_idle_timeout = \"1500ms\"\n"));
+        let upstream = to(&[url], &format!("{protocol}idle_timeout = \"1s\""));
+        let server = serve(&site, &(upstream + "[limits]\nbody_idle_timeout = \"3s\"\n"));
         let mut request = b"PUT /take HTTP/1.1\r\nhost: localhost\r\ncontent-length: 500000\r\n\r\n".to_vec();
         request.extend_from_slice(&pattern(200_000));
         // As often as an app may fail before it is left out.
@@ -154,7 +154,7 @@ fn a_client_that_stalls_is_to_blame_and_no_app() {
 #[test]
 fn an_answer_breaks_off_with_the_upload_that_it_answers() {
     let (site, app) = (Site::new(), Faulty::start());
-    let server = serve(&site, &(to(&[app.url()], "") + "[limits]\nbody_idle_timeout = \"500ms\"\n"));
+    let server = serve(&site, &(to(&[app.url()], "") + "[limits]\nbody_idle_timeout = \"3s\"\n"));
     let mut request = b"PUT /eager HTTP/1.1\r\nhost: localhost\r\ncontent-length: 500000\r\n\r\n".to_vec();
     request.extend_from_slice(&pattern(200_000));
     let said = by_http1(&site, &server, &request);

@@ -2,12 +2,12 @@
 
 use std::{
     fs,
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
-use crate::support::eventually;
+use crate::support::{eventually, free_address};
 
 /// One nginx, in a folder of its own; it ends with this.
 pub(crate) struct Nginx {
@@ -29,19 +29,13 @@ const SAYS: &str = "name=NAME\\nmethod=$request_method\\nuri=$request_uri\\nhost
 impl Nginx {
     /// One called `name`, on a free port, with `more` in its server.
     pub(crate) fn start(name: &str, more: &str) -> Self {
-        let free = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = free.local_addr().expect("an address");
-        drop(free);
-        Self::start_at(name, address, more, "")
+        Self::start_at(name, free_address(), more, "")
     }
 
     /// The same over TLS, with the certificate and key of `tls`.
     pub(crate) fn with_tls(name: &str, tls: &Path) -> Self {
-        let free = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = free.local_addr().expect("an address");
-        drop(free);
         let pair = format!("ssl_certificate {0}/cert.pem; ssl_certificate_key {0}/key.pem;", tls.display());
-        Self::start_at(name, address, &pair, "ssl")
+        Self::start_at(name, free_address(), &pair, "ssl")
     }
 
     pub(crate) fn start_at(name: &str, address: SocketAddr, more: &str, ssl: &str) -> Self {

@@ -1,7 +1,7 @@
 //! Connections to targets: who shares one, who waits for one, which is used again, and what
 //! becomes of those for whom there is none.
 
-use std::{cell::RefCell, ffi::OsStr, net::TcpListener};
+use std::{cell::RefCell, ffi::OsStr};
 
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ use crate::{
     failing::{VERSIONS, await_calm, in_flight},
     nginx::Nginx,
     peer::Peer,
-    support::{Answer, Sealward, Site, eventually},
+    support::{Answer, Sealward, Site, eventually, free_address},
 };
 
 pub(crate) const HTTP2: &str = "protocol = \"http2\"";
@@ -117,11 +117,12 @@ fn an_app_that_takes_few_streams_at_once_answers_all() {
 #[test]
 fn what_an_app_of_http2_leaves_undone_is_done_over_another_connection() {
     const MANY: usize = 300;
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
+    let free = free_address();
     let (site, app) = (Site::new(), Nginx::start_at("app", free, "keepalive_requests 20;", "http2"));
     let server = serve(&site, &to(&[app.url()], HTTP2));
     let posts = asks_with(&site, &server, "/post", MANY, &["--parallel-max", "8", "-d", "a small body"]);
     assert_eq!(told(posts), vec!["200  text/plain"; MANY]);
+    eventually("all are logged", || app.asked("POST /post") >= MANY);
     assert_eq!(app.asked("POST /post"), MANY, "nothing was done twice");
     let log = server.log();
     assert!(!log.contains("a target is left out"), "{log}");

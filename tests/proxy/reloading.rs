@@ -11,6 +11,7 @@ use std::{
 
 use crate::{
     apps::{ask, said, serve, to},
+    failing::Over,
     nginx::Nginx,
     support::{Sealward, Site, eventually},
 };
@@ -43,6 +44,7 @@ fn a_changed_file_is_taken_up_and_no_request_fails() {
                 }
             });
         }
+        let _over = Over(&over);
         for round in 1..=3 {
             let targets = if round % 2 == 0 { [first.url()] } else { [second.url()] };
             rewrite(&site, &to(&targets, ""));
@@ -51,7 +53,6 @@ fn a_changed_file_is_taken_up_and_no_request_fails() {
             eventually("it is taken up", || reloads(&server, "taken") >= f64::from(round));
             eventually("requests go on", || asked.load(Relaxed) > before + 30);
         }
-        over.store(true, Relaxed);
     });
     let failed = failed.into_inner().expect("not poisoned");
     assert!(failed.is_empty(), "{} of {}: {:?}", failed.len(), asked.load(Relaxed), failed.first());
@@ -77,7 +78,7 @@ fn a_broken_file_changes_nothing_and_what_needs_a_restart_is_said() {
         fs::write(&path, &broken).expect("writes");
         server.signal("HUP");
         eventually("it is refused", || reloads(&server, "refused") > before);
-        assert!(server.log().contains(words), "{words}: {}", server.log());
+        eventually(words, || server.log().contains(words));
         assert_eq!(said(&ask(&site, &server, "/", &[]), "name"), "one");
     }
     // A class is read at start alone; the route beside it is taken.

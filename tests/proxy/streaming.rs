@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{self, Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -21,7 +21,7 @@ use crate::{
     ending::Held,
     failing::{Faulty, VERSIONS, await_calm, file},
     nginx::Nginx,
-    support::{SOON, Sealward, Site, eventually},
+    support::{SOON, Sealward, Site, eventually, free_address},
 };
 
 const MIB: usize = 1 << 20;
@@ -129,14 +129,14 @@ fn events_come_one_by_one() {
 #[test]
 fn events_may_go_on_for_longer_than_the_app_may_be_silent() {
     let (site, app) = (Site::new(), Faulty::start());
-    let server = serve(&site, &to(&[app.url()], "idle_timeout = \"1500ms\""));
+    let server = serve(&site, &to(&[app.url()], "idle_timeout = \"4s\""));
     std::thread::scope(|scope| {
         for version in VERSIONS {
             let (site, server) = (&site, &server);
             scope.spawn(move || {
-                let answer = ask(site, server, "/beats?n=7", &[version]);
+                let answer = ask(site, server, "/beats?n=20", &[version]);
                 assert_eq!((answer.status, answer.exit), (200, 0), "{version}: {answer:?}");
-                assert!(answer.text().ends_with("data: 6\n\n"), "{answer:?}");
+                assert!(answer.text().ends_with("data: 19\n\n"), "{answer:?}");
 
                 let answer = ask(site, server, "/stall", &[version]);
                 assert_eq!((answer.status, answer.text().as_str()), (200, "data: 0\n\n"));
@@ -255,7 +255,7 @@ fn behind_a_body_nobody_says_either_what_only_we_may_say() {
 #[test]
 fn an_app_that_speaks_http2_over_tls_is_spoken_to_so() {
     let site = Site::new();
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
+    let free = free_address();
     let tls = site.path("tls");
     let pair = format!("ssl_certificate {0}/cert.pem; ssl_certificate_key {0}/key.pem; {KEEPS}", tls.display());
     let app = Nginx::start_at("two", free, &pair, "ssl http2");

@@ -38,7 +38,7 @@ fn a_websocket_passes_both_ways() {
 fn an_idle_one_ends_and_a_second_word_to_stop_cuts() {
     let site = Site::new();
     let (_echo, url) = echo();
-    let server = serve(&site, &to(std::slice::from_ref(&url), "idle_timeout = \"500ms\""));
+    let server = serve(&site, &to(std::slice::from_ref(&url), "idle_timeout = \"3s\""));
     let mut idle = talker(&site, &server, true);
     assert_eq!(idle.line(), "open");
     idle.ended();

@@ -15,7 +15,7 @@ use crate::{
     failing::{VERSIONS, await_calm, in_flight},
     nginx::Nginx,
     peer::Peer,
-    support::{Sealward, Site, eventually, swapped::made},
+    support::{Sealward, Site, eventually, free_address, free_port, swapped::made},
 };
 
 /// A file below `/slow/` takes its time: a MiB a second, but for its beginning.
@@ -51,9 +51,9 @@ fn well(server: &Sealward, target: &str) -> bool {
     server.metric(&format!("sealward_upstream_target_healthy{{target=\"{target}\",upstream=\"app\"}}")) == 1.0
 }
 
-/// As much text as takes some two seconds to be fetched slowly.
+/// As much text as takes some eight seconds to be fetched slowly.
 fn long() -> String {
-    "one of many lines\n".repeat((2 << 20) / 18)
+    "one of many lines\n".repeat((8 << 20) / 18)
 }
 
 /// What one server of ours finds when it looks up names: `nss_wrapper` reads them from our file.
@@ -93,8 +93,7 @@ fn serve_named(site: &Site, more: &str) -> Sealward {
 /// Two apps on one port, one behind each of the loopback's addresses.
 fn on_one_port(more: &str) -> [Nginx; 2] {
     let free = || {
-        let first = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-        let port = first.local_addr().expect("an address").port();
+        let port = free_port();
         let second = TcpListener::bind((Ipv6Addr::LOCALHOST, port));
         second.map(|_| port).map_err(|error| format!("[::1]:{port}: {error}"))
     };
@@ -147,7 +146,7 @@ fn whatever_address_it_is_at_the_certificate_is_for_the_name() {
         site.path("app.pem").display(),
         site.path("app.key").display()
     );
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
+    let free = free_address();
     let app = Nginx::start_at("one", free, &asked, "ssl");
     let target = format!("https://app.test:{}", app.address.port());
     let server = serve_named(&site, &to(&[target], "resolve = \"100ms\"\ntls = { roots = \"tls/ca.pem\" }"));
@@ -164,7 +163,7 @@ fn share(site: &Site, server: &Sealward) -> usize {
 fn comes_slowly(site: &Site, server: &Sealward, first: String, second: String) {
     assert_eq!(share(site, server), 0);
     let since = Instant::now();
-    reload(site, server, &Site::config("", &to(&[first, second], "slow_start = \"4s\"")));
+    reload(site, server, &Site::config("", &to(&[first, second], "slow_start = \"12s\"")));
     // Those that are there from the start have all of theirs at once.
     let early = share(site, server);
     assert!(early < 14, "{early} of 40 after {:?}", since.elapsed());
@@ -176,7 +175,7 @@ fn comes_slowly(site: &Site, server: &Sealward, first: String, second: String) {
 #[test]
 fn a_new_target_gets_its_share_little_by_little() {
     let (site, one, two) = (Site::new(), Nginx::start("one", ""), Nginx::start("two", ""));
-    let server = serve(&site, &to(&[one.url()], "slow_start = \"4s\""));
+    let server = serve(&site, &to(&[one.url()], "slow_start = \"12s\""));
     comes_slowly(&site, &server, one.url(), two.url());
 }
 
@@ -184,7 +183,7 @@ fn a_new_target_gets_its_share_little_by_little() {
 fn and_so_does_one_that_has_a_name() {
     let (one, two) = (Nginx::start("one", ""), Nginx::start("two", ""));
     let (site, _hosts) = Hosts::site("127.0.0.1 app.test\n");
-    let server = serve_named(&site, &to(&[one.url()], "slow_start = \"4s\""));
+    let server = serve_named(&site, &to(&[one.url()], "slow_start = \"12s\""));
     comes_slowly(&site, &server, one.url(), format!("http://app.test:{}", two.address.port()));
 }
 
@@ -257,7 +256,7 @@ fn break_off(app: &str, len: usize, path: &str, args: &[&str]) {
 
 #[test]
 fn when_its_time_is_over_it_is_cut() {
-    break_off(SLOW, 2 << 20, "/slow/long", &[]);
+    break_off(SLOW, 32 << 20, "/slow/long", &[]);
 }
 
 /// Where nobody ever waits for the target, since it is faster than the client.

@@ -93,14 +93,14 @@ fn a_run_that_is_cut_short_is_ended_by_another() {
     server.stop();
     rotate(&site, "key-2");
 
-    let mut killed = begin(&site, "reencrypt", &["--rate", "3MiB/s", "--jobs", "3"]);
+    let mut killed = begin(&site, "reencrypt", &["--rate", "1MiB/s", "--jobs", "3"]);
     eventually("some are done", || under(&site, "key-2") >= 5);
     killed.kill().expect("kills");
     killed.wait().expect("ends");
     let first = under(&site, "key-2");
     assert!(first < OBJECTS, "it was killed too late");
 
-    let told = begin(&site, "reencrypt", &["--rate", "3MiB/s", "--jobs", "3"]);
+    let told = begin(&site, "reencrypt", &["--rate", "1MiB/s", "--jobs", "3"]);
     eventually("more are done", || under(&site, "key-2") >= first + 5);
     let status = std::process::Command::new("kill").args(["-INT", &told.id().to_string()]).status();
     assert!(status.expect("kill is there").success());

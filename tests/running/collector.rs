@@ -28,7 +28,6 @@ struct Seen {
     raw: Vec<u8>,
     /// What batches are answered, from the first on; 200 after these.
     answers: Vec<&'static str>,
-    batches: usize,
     /// Of the last request.
     headers: Vec<(String, String)>,
 }
@@ -73,11 +72,6 @@ impl Collector {
     pub(crate) fn answering(self, answer: &'static str) -> Self {
         self.seen.0.lock().expect("not poisoned").answers.push(answer);
         self
-    }
-
-    /// How many batches came.
-    pub(crate) fn batches(&self) -> usize {
-        self.seen.0.lock().expect("not poisoned").batches
     }
 
     /// All spans of the trace, once `last` is among them.
@@ -150,12 +144,8 @@ fn answer(socket: &TcpStream, noted: &(Mutex<Seen>, Condvar)) -> Option<()> {
     }
     seen.raw.extend(body);
     seen.headers = headers;
-    let answer = if spans {
-        seen.batches += 1;
-        if seen.answers.is_empty() { "200 OK\r\n" } else { seen.answers.remove(0) }
-    } else {
-        "200 OK\r\n"
-    };
+    let answer =
+        if spans { if seen.answers.is_empty() { "200 OK\r\n" } else { seen.answers.remove(0) } } else { "200 OK\r\n" };
     more.notify_all();
     drop(seen);
     let mut writer = socket;

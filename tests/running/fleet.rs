@@ -147,7 +147,7 @@ impl Fleet {
         let url = database.url("app", PASSWORD, DATABASE).replace("localhost", DATABASE_AT);
         let spool = if self.away == "spool" { format!("spool = \"spool-{name}\"\n") } else { String::new() };
         let catalog = format!(
-            "[catalog]\nurl = \"{url}\"\ntls = {{ roots = \"{}\" }}\nwait = \"2s\"\non_unavailable = \"{}\"\n{spool}",
+            "[catalog]\nurl = \"{url}\"\ntls = {{ roots = \"{}\" }}\nwait = \"5s\"\non_unavailable = \"{}\"\n{spool}",
             database.ca().display(),
             self.away
         );
@@ -321,6 +321,8 @@ defaults
   timeout connect 2s
   timeout client 5m
   timeout server 5m
+  # Who is slow to say isn't gone.
+  timeout check 10s
 listen store
   bind {STORE}:{STORE_PORT}
   server moto {moto}

@@ -4,13 +4,10 @@
 use std::{
     ffi::OsStr,
     io::{BufRead as _, BufReader},
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    sync::{
-        atomic::{AtomicU32, Ordering::Relaxed},
-        mpsc,
-    },
+    sync::mpsc,
     thread,
 };
 
@@ -111,18 +108,6 @@ fn refused(command: &mut Command) -> String {
 /// Root's doings are real, others' are within a namespace of users.
 fn is_root() -> bool {
     said(program("id").arg("-u")).trim() == "0"
-}
-
-/// A port that nobody has, and that nobody is given who asks for any.
-fn free_port() -> u16 {
-    static TRIED: AtomicU32 = AtomicU32::new(0);
-    // Other test binaries begin elsewhere.
-    let begin = std::process::id().wrapping_mul(16);
-    (0..2000)
-        .map(|_| 30_000 + begin.wrapping_add(TRIED.fetch_add(1, Relaxed)) % 2000)
-        .map(|port| u16::try_from(port).expect("below 32000"))
-        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .expect("one of two thousand")
 }
 
 /// Puts an object, and reads it back: all of it works.

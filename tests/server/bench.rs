@@ -74,7 +74,7 @@ impl Bench {
         let dir = tempfile::tempdir().expect("a folder");
         let made = dev::ensure(dir.path(), &[]).expect("a certificate");
         let metrics = Metrics::new().expect("metrics");
-        let refresh = Duration::from_millis(20);
+        let refresh = Duration::from_millis(250);
         let files = tls::files::Files::new(&made.cert_pem, &made.key_pem, refresh);
         let (slot, watch) = tls::source::open("main", Box::new(files), metrics.clone()).await.expect("a good pair");
         // Nobody asks for a reload here: the clock alone finds what changed.

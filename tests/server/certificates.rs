@@ -13,10 +13,17 @@ use time::{Duration, OffsetDateTime};
 
 use crate::bench::{Bench, Client, limits, within};
 
-/// A new pair of the same authority, put in place one file after the other.
+/// A new pair of the same authority, put in place one file right after the other.
 fn replace(dir: &Path) {
-    // Other names make the development certificate be made anew.
-    dev::ensure(dir, &[format!("again-{}.test", OffsetDateTime::now_utc().unix_timestamp_nanos())]).expect("made");
+    let next = tempfile::tempdir_in(dir).expect("a folder");
+    for file in ["ca.pem", "ca-key.pem"] {
+        fs::copy(dir.join(file), next.path().join(file)).expect("copies");
+    }
+    let name = format!("again-{}.test", OffsetDateTime::now_utc().unix_timestamp_nanos());
+    dev::ensure(next.path(), &[name]).expect("made");
+    for file in ["key.pem", "cert.pem"] {
+        fs::rename(next.path().join(file), dir.join(file)).expect("renames");
+    }
 }
 
 /// Handshakes anew until the server shows another certificate than `old`.

@@ -16,11 +16,11 @@ async fn a_drain_lets_requests_finish_and_takes_no_more() {
     idle.get("/").await.expect("answered");
     let mut busy = bench.http1().await;
     busy.send("GET /wait HTTP/1.1\r\nhost: localhost\r\n\r\n").await.expect("sent");
-    bench.answers.begun.notified().await;
+    within(bench.answers.begun.notified()).await;
     let mut requests = bench.http2().await.ready().await.expect("ready");
     let request = Request::get("https://localhost/wait").body(()).expect("a request");
     let (answer, _) = requests.send_request(request, true).expect("sent");
-    bench.answers.begun.notified().await;
+    within(bench.answers.begun.notified()).await;
 
     assert_eq!(bench.stop(), Stop::Drain);
     assert!(idle.rest().await.expect("a clean end").is_empty());
@@ -43,16 +43,16 @@ async fn a_drain_cuts_at_its_bound() {
     let bench = Bench::new(Limits { drain_timeout: bound, ..limits() }).await;
     let mut first = bench.http1().await;
     first.send("GET /never HTTP/1.1\r\nhost: localhost\r\n\r\n").await.expect("sent");
-    bench.answers.begun.notified().await;
+    within(bench.answers.begun.notified()).await;
     let mut requests = bench.http2().await.ready().await.expect("ready");
     let request = Request::get("https://localhost/never").body(()).expect("a request");
     let (answer, _) = requests.send_request(request, true).expect("sent");
-    bench.answers.begun.notified().await;
+    within(bench.answers.begun.notified()).await;
 
     bench.stop();
     let began = Instant::now();
     assert_eq!(bench.drained().await, Drained { cut: 2 });
-    assert!(began.elapsed() >= bound && began.elapsed() < bound * 6, "{:?}", began.elapsed());
+    assert!(began.elapsed() >= bound && began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     first.rest().await.expect_err("cut, without a clean end");
     within(answer).await.expect_err("cut");
 }
@@ -62,11 +62,11 @@ async fn a_second_word_cuts_at_once() {
     let bench = Bench::new(limits()).await;
     let mut client = bench.http1().await;
     client.send("GET /never HTTP/1.1\r\nhost: localhost\r\n\r\n").await.expect("sent");
-    bench.answers.begun.notified().await;
+    within(bench.answers.begun.notified()).await;
     assert_eq!((bench.stop(), bench.stop()), (Stop::Drain, Stop::Cut));
     let began = Instant::now();
     assert_eq!(bench.drained().await, Drained { cut: 1 });
-    assert!(began.elapsed() < Duration::from_secs(5));
+    assert!(began.elapsed() < Duration::from_secs(10));
 }
 
 #[tokio::test]

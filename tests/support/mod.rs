@@ -6,10 +6,13 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader},
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
-    sync::{Arc, Condvar, Mutex},
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -198,7 +201,7 @@ level = "debug"
     pub fn curl_bare<S: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Answer {
         let heads = tempfile::NamedTempFile::new().expect("a file");
         let output = Command::new("curl")
-            .args(["--disable", "--silent", "--show-error", "--max-time", "120"])
+            .args(["--disable", "--silent", "--show-error", "--max-time", "300"])
             .arg("--cacert")
             .arg(self.path("tls/ca.pem"))
             .arg("--dump-header")
@@ -422,6 +425,24 @@ pub fn files_below(folder: &Path) -> Vec<PathBuf> {
 /// `len` bytes that no compression or chance makes alike: byte i is (i*31+7) mod 251.
 pub fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|i| u8::try_from((i * 31 + 7) % 251).expect("below 251")).collect()
+}
+
+/// A port that nobody has, and that the system gives nobody who asks for any: it is still free when a
+/// peer has started, or comes back to it.
+pub fn free_port() -> u16 {
+    static TRIED: AtomicU32 = AtomicU32::new(0);
+    // Other test binaries begin elsewhere.
+    let begin = std::process::id().wrapping_mul(16);
+    (0..12_000)
+        .map(|_| 20_000 + begin.wrapping_add(TRIED.fetch_add(1, Relaxed)) % 12_000)
+        .map(|port| u16::try_from(port).expect("below 32000"))
+        .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
+        .expect("one of twelve thousand")
+}
+
+/// The same, on this machine.
+pub fn free_address() -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, free_port()).into()
 }
 
 /// Waits until `done` says so.

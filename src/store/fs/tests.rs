@@ -164,7 +164,7 @@ async fn what_is_given_up_leaves_nothing() {
     upload.part(message(1, &vec![0; 100_000]).into()).await.expect("part");
     upload.part(b"x".as_slice().into()).await.expect("part");
     drop(upload);
-    for _ in 0..100 {
+    for _ in 0..3000 {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         if count(&folder.path().join(".sealward/uploads")) == 0 {
             break;

@@ -49,7 +49,9 @@ fn a_thousand_uploads_of_ten_names_leave_the_newest_of_each() {
         let aws = ministack();
         let bucket = aws.bucket(&format!("fresh-race-{}", database.engine()));
         let config = under_keyring(&bucket, ENFORCED);
-        let lab = quiet(Lab::of(aws.site(), &config, &at(database, "app", "first"))).started();
+        // Hundreds shake hands at the same time, on few processors.
+        let lab = quiet(Lab::of(aws.site(), &config, &at(database, "app", "first")));
+        let lab = lab.rest("[limits]\nhandshake_timeout = \"60s\"").started();
         let other = lab.site.serve_text(&fs::read_to_string(lab.file()).expect("reads"));
         let uploads = if database.engine() == "postgres" { 1000 } else { 400 };
         // Larger ones would be stored in parts, which the bucket's stand-in can't complete.

@@ -5,17 +5,13 @@ use std::{
     ffi::{OsStr, OsString},
     fs,
     io::{BufRead as _, BufReader, Write as _},
-    net::TcpListener,
     os::unix::{
         fs::{MetadataExt as _, chown},
         process::CommandExt as _,
     },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU32, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -23,7 +19,7 @@ use std::{
 use sealward::tls::dev::{self, DevCertificate};
 use tempfile::TempDir;
 
-use crate::support::{SOON, files_below};
+use crate::support::{SOON, files_below, free_port};
 
 /// Runs the server until it is told to kill it, or until we are gone, however we went: then
 /// the folder goes too. A server in the midst of work doesn't look whether its parent is dead.
@@ -203,17 +199,4 @@ fn ids(users: &[&str]) -> (u32, u32) {
     };
     let found = users.iter().find_map(|user| Some((number("-u", user)?, number("-g", user)?)));
     found.unwrap_or_else(|| panic!("there is none of {users:?}"))
-}
-
-/// A port that nobody has, and that nobody is given who asks for any: it must still be free
-/// when a server that was killed comes back to it.
-fn free_port() -> u16 {
-    static TRIED: AtomicU32 = AtomicU32::new(0);
-    // Other test binaries begin elsewhere.
-    let begin = std::process::id().wrapping_mul(16);
-    (0..10_000)
-        .map(|_| 20_000 + begin.wrapping_add(TRIED.fetch_add(1, Relaxed)) % 10_000)
-        .map(|port| u16::try_from(port).expect("below 30000"))
-        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .expect("one of ten thousand")
 }

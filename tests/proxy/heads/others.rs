@@ -2,13 +2,16 @@
 
 use std::{
     fs,
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
 };
 
 use super::lab::App;
-use crate::{nginx::Nginx, support::eventually};
+use crate::{
+    nginx::Nginx,
+    support::{eventually, free_address},
+};
 
 /// A running haproxy with what it can't do without.
 pub(super) struct Haproxy {
@@ -19,9 +22,7 @@ pub(super) struct Haproxy {
 
 impl Haproxy {
     pub(super) fn before(app: &App) -> Self {
-        let free = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = free.local_addr().expect("an address");
-        drop(free);
+        let address = free_address();
         let folder = tempfile::tempdir().expect("a folder");
         let text = format!(
             "defaults\n  mode http\n  timeout client 2s\n  timeout http-request 2s\n  timeout http-keep-alive 2s\n  \

@@ -12,10 +12,13 @@ use std::{
 use serde_json::Value;
 
 use super::{
-    binary, free_port, program, refused, said, serves, sources,
+    binary, program, refused, said, serves, sources,
     units::{Activated, Manager},
 };
-use crate::{standin::script, support::Site};
+use crate::{
+    standin::script,
+    support::{Site, free_port},
+};
 
 /// The folder of a release, made once for all that look into it.
 fn release() -> &'static Path {

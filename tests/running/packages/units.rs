@@ -10,8 +10,8 @@ use std::{
     thread,
 };
 
-use super::{binary, free_port, program, ran, said, serves, sources};
-use crate::support::{SOON, Site, eventually};
+use super::{binary, program, ran, said, serves, sources};
+use crate::support::{SOON, Site, eventually, free_port};
 
 /// The most that `systemd-analyze security` may find, in tenths; 252 finds 1.1.
 const EXPOSURE: &str = "12";
