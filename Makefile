@@ -44,6 +44,8 @@ toolchain:
 run: toolchain ## build and run `sealward dev`, unoptimised (RUN_ARGS)
 	$(CARGO) run --locked $(CARGO_FLAGS) -- $(RUN_ARGS)
 
+# Most tests wait for something rather than compute: four at once on the smallest machine.
+test: export RUST_TEST_THREADS ?= $(shell cores=$$(nproc 2>/dev/null || echo 1); echo $$((cores < 4 ? 4 : cores)))
 test: toolchain peers $(CYCLONEDX) $(DEB) $(MDBOOK) ## every test (CARGO_TEST_FLAGS, TEST_ARGS)
 	$(CARGO) test --locked --no-fail-fast $(CARGO_FLAGS) $(CARGO_TEST_FLAGS) -- $(TEST_ARGS)
 
