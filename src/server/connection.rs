@@ -64,7 +64,7 @@ const HTTP2_ERROR_RESETS: usize = 256;
 const HTTP2_PING: Duration = Duration::from_secs(20);
 /// How long a server that stops waits for the first request of a connection that has just come.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
-/// How long what a peer still sends is thrown away after our end.
+/// How long what a peer still sends is thrown away after our end; who sends nothing is waited for a second.
 const LINGER: Duration = Duration::from_secs(5);
 
 /// What all connections of a server share.

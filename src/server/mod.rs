@@ -280,8 +280,10 @@ impl Acceptor {
                     tracing::warn!("`limits.connections` reached; new connections wait for one to end");
                 }
                 tokio::select! {
+                    biased;
                     Ok(permit) = self.slots.clone().acquire_owned() => permit,
-                    // It is one of those who find the door closed: slots come free only once we leave.
+                    // It finds the door closed: most slots come free only once those inside are told to go,
+                    // which is after us.
                     () = stopped(&mut self.stop, Stop::Drain) => return,
                 }
             };

@@ -22,8 +22,9 @@ use crate::config::Limits;
 /// Requests that a peer may take back before they are answered, beyond those it lets be
 /// answered: whoever opens streams to reset them has apps work for nothing (CVE-2023-44487).
 const TAKEN_BACK: u32 = 200;
-/// How long a peer may take to let a connection go that was asked to end.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// How long a peer may take to let a connection go that was asked to end; what it still sends is
+/// thrown away meanwhile.
+const FAREWELL: Duration = Duration::from_secs(7);
 
 /// Which protocol is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -342,7 +343,7 @@ mod tests {
         drop(ticket);
         assert_eq!(due_in(&pulse), Some((60, Due::Idle)));
         pulse.ending();
-        assert_eq!(due_in(&pulse), Some((5, Due::Overstayed)));
+        assert_eq!(due_in(&pulse), Some((FAREWELL.as_secs(), Due::Overstayed)));
     }
 
     #[tokio::test(start_paused = true)]

@@ -37,6 +37,44 @@ async fn a_drain_lets_requests_finish_and_takes_no_more() {
     assert_eq!(bench.drained().await, Drained { cut: 0 });
 }
 
+/// Whoever waits for a slot holds up no drain: doors that don't close by themselves are waited for two seconds.
+#[tokio::test]
+async fn a_full_house_closes_its_door_at_once() {
+    let mut fastest = Duration::MAX;
+    // A machine may stand still, but hardly thrice.
+    for _ in 0..3 {
+        fastest = fastest.min(turned_away().await);
+    }
+    assert!(fastest < Duration::from_secs(2), "{fastest:?}");
+}
+
+/// How long after the word to stop it takes until one that waits for a slot is let go.
+async fn turned_away() -> Duration {
+    let bench = Bench::new(Limits { connections: 1, ..limits() }).await;
+    let capped = bench.metrics.connections_refused.with_label_values(&["cap"]);
+    let mut busy = bench.http1().await;
+    busy.send("GET /wait HTTP/1.1\r\nhost: localhost\r\n\r\n").await.expect("sent");
+    within(bench.answers.begun.notified()).await;
+    let mut waits = TcpStream::connect(bench.address).await.expect("the system takes it");
+    within(async {
+        while capped.get() == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let since = Instant::now();
+    bench.stop();
+    // Before anybody inside has left.
+    assert!(matches!(within(waits.read(&mut [0])).await, Ok(0) | Err(_)), "it is let go");
+    let took = since.elapsed();
+    TcpStream::connect(bench.address).await.expect_err("nobody listens");
+    bench.answers.go_on.notify_one();
+    assert_eq!(within(busy.answer()).await.expect("answered").1, "waited");
+    drop(busy);
+    assert_eq!(bench.drained().await, Drained { cut: 0 });
+    took
+}
+
 #[tokio::test]
 async fn a_drain_cuts_at_its_bound() {
     let bound = Duration::from_millis(300);
