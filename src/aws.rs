@@ -175,6 +175,19 @@ impl Trouble {
     /// Notes in `span`, which is the call's, how it ended.
     pub fn note(&self, span: &Span) {
         trace::answered(span, self.request_id.as_deref(), Some(self.code.as_deref().unwrap_or(self.kind.as_str())));
+        if !self.is_answer() {
+            trace::failed(span);
+        }
+    }
+
+    /// Whether it says of an object what a caller may well have asked for: nothing is broken.
+    fn is_answer(&self) -> bool {
+        let of_an_object = self.code.as_deref().is_none_or(|code| matches!(code, "NoSuchKey" | "NotFound" | "404"));
+        match self.kind {
+            TroubleKind::NotFound => of_an_object,
+            TroubleKind::Precondition | TroubleKind::Range => true,
+            _ => false,
+        }
     }
 
     /// Whether the call may have taken effect all the same.

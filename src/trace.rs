@@ -78,14 +78,13 @@ pub fn aws(service: &'static str, method: &'static str) -> Span {
     )
 }
 
-/// Notes the service's own id of a call, and what went wrong with it if anything did.
+/// Notes the service's own id of a call, and the code of what it said instead of doing it.
 pub fn answered(span: &Span, request_id: Option<&str>, wrong: Option<&str>) {
     if let Some(id) = request_id {
         span.record("aws.request_id", id);
     }
     if let Some(wrong) = wrong {
         span.record("error.type", wrong);
-        failed(span);
     }
 }
 

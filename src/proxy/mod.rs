@@ -89,6 +89,9 @@ pub async fn forward(
         Ok(answer) => {
             hop.record("server.address", answer.target());
             hop.record("http.response.status_code", i64::from(answer.response.status().as_u16()));
+            if answer.response.status().is_server_error() {
+                trace::failed(&hop);
+            }
         }
         Err(fault) if fault.is_ours() => trace::failed(&hop),
         Err(_) => {}
