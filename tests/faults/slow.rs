@@ -8,7 +8,7 @@ use crate::{
 };
 
 const LIMITS: &str = "[limits]\nbody_idle_timeout = \"1s\"\nmin_body_rate = \"64KiB\"\n";
-const STALL: &str = "[limits]\nsend_idle_timeout = \"3s\"\n";
+const STALL: &str = "[limits]\nsend_idle_timeout = \"6s\"\n";
 
 fn nothing_stored(site: &Site, server: &Sealward) {
     await_calm(server);
@@ -86,7 +86,7 @@ async fn a_reader_that_takes_nothing_is_let_go() {
 
     let mut client = Http1::open(&site, &server).await;
     client.head("GET", "large", "").await;
-    eventually("a download holds memory", || used(&server) > 0.0 || stalls() == 1.0);
+    eventually("a download holds memory", || used(&server) > 0.0);
     eventually("the reader is let go", || stalls() == 1.0);
     await_calm(&server);
     client.rest().await.expect_err("cut, not ended: a part is not the whole");
@@ -94,7 +94,7 @@ async fn a_reader_that_takes_nothing_is_let_go() {
     // On HTTP/2 the socket stays free: it is the stream's window that stays shut.
     let mut client = Http2::open(&site, &server).await;
     let body = client.get("large").await;
-    eventually("a download holds memory", || used(&server) > 0.0 || stalls() == 2.0);
+    eventually("a download holds memory", || used(&server) > 0.0);
     eventually("the reader is let go", || stalls() == 2.0);
     await_calm(&server);
     drop(body);
@@ -114,7 +114,7 @@ async fn a_reader_that_leaves_the_last_piece_is_let_go() {
 
     let mut client = Http2::open(&site, &server).await;
     let body = client.get("small").await;
-    eventually("a download holds memory", || used(&server) > 0.0 || stalls() == 1.0);
+    eventually("a download holds memory", || used(&server) > 0.0);
     eventually("the reader is let go", || stalls() == 1.0);
     await_calm(&server);
     drop(body);

@@ -7,6 +7,7 @@ use std::{
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     thread,
+    time::Instant,
 };
 
 use crate::{
@@ -71,17 +72,19 @@ impl Lab {
         let over = AtomicBool::new(false);
         let kept = Kept::begin(self);
         let ready = format!("http://{}/readyz", self.server.admin);
-        let outcome = thread::scope(|scope| {
+        let since = Instant::now();
+        let (outcome, during, lasted) = thread::scope(|scope| {
             let _ending = Ending(&over);
             let fresh = scope.spawn(|| asking(self, &over, &[self.url("/others"), self.url("/drop/kept")]));
             let ready = scope.spawn(|| asking(self, &over, &[ready]));
             let outcome = flood();
             over.store(true, Relaxed);
-            fresh.join().expect("asks to the end").told(name, "new connections");
-            ready.join().expect("asks to the end").told(name, "readiness");
-            outcome
+            let (during, lasted) = (kept.asked(), since.elapsed());
+            fresh.join().expect("asks to the end").told(name, "new connections", lasted);
+            ready.join().expect("asks to the end").told(name, "readiness", lasted);
+            (outcome, during, lasted)
         });
-        kept.end().told(name, "a kept connection");
+        kept.end(during).told(name, "a kept connection", lasted);
         outcome
     }
 

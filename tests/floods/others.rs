@@ -19,6 +19,9 @@ use crate::{
 /// Nobody asks without a pause: the flood is to have the processors too.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// In a flood that lasts so long somebody is served while it lasts.
+const LASTING: Duration = Duration::from_secs(5);
+
 /// How many requests of others are waited for at the very least.
 const FEWEST: usize = 5;
 
@@ -26,12 +29,16 @@ const FEWEST: usize = 5;
 #[derive(Default)]
 pub(crate) struct Asked {
     took: Vec<f64>,
+    /// How many had ended, well or not, before the flood had.
+    during: usize,
     failed: Vec<String>,
 }
 
 impl Asked {
     /// Says how it went. Not one may have failed.
-    pub(crate) fn told(mut self, name: &str, whose: &str) {
+    pub(crate) fn told(mut self, name: &str, whose: &str, lasted: Duration) {
+        // A short one a busy machine may stand still for.
+        assert!(self.during > 0 || lasted < LASTING, "{name}, {whose}: nobody was served while it lasted");
         assert!(self.failed.is_empty(), "{name}, {whose}: {} of them: {}", self.failed.len(), self.failed[0]);
         self.took.sort_by(f64::total_cmp);
         let many = self.took.len();
@@ -45,6 +52,9 @@ impl Asked {
 pub(crate) fn asking(lab: &Lab, over: &AtomicBool, urls: &[String]) -> Asked {
     let mut asked = Asked::default();
     for url in urls.iter().cycle() {
+        if !over.load(Relaxed) {
+            asked.during = asked.took.len() + asked.failed.len();
+        }
         // A flood may be over before a busy machine has let anybody ask as often.
         if over.load(Relaxed) && asked.took.len() + asked.failed.len() >= FEWEST {
             break;
@@ -93,16 +103,20 @@ impl Kept {
         Self { curl, said, reader: Some(reader) }
     }
 
-    /// How it went until now: over the one connection, or something failed.
-    pub(crate) fn end(mut self) -> Asked {
-        let told = || self.said.lock().expect("not poisoned").lines().count();
-        eventually("it has asked a few times", || told() >= FEWEST);
+    /// How many requests have ended by now.
+    pub(crate) fn asked(&self) -> usize {
+        self.said.lock().expect("not poisoned").lines().count()
+    }
+
+    /// How it went until now: over the one connection, or something failed. `during` the flood so many had ended.
+    pub(crate) fn end(mut self, during: usize) -> Asked {
+        eventually("it has asked a few times", || self.asked() >= FEWEST);
         self.stop();
         if let Some(reader) = self.reader.take() {
             reader.join().expect("is read");
         }
         let said = self.said.lock().expect("not poisoned").clone();
-        let (mut asked, mut connections) = (Asked::default(), 0);
+        let (mut asked, mut connections) = (Asked { during, ..Asked::default() }, 0);
         // It may have been ended within a line.
         for line in said.rsplit_once('\n').map_or("", |(lines, _)| lines).lines() {
             let words: Vec<_> = line.split(' ').collect();

@@ -166,11 +166,17 @@ fn who_comes_at_the_word_to_stop_is_served_or_finds_nobody_listening() {
         server.signal("TERM");
         asking.into_iter().map(|one| one.join().expect("no panic")).collect()
     });
+    let mut shut_out = 0;
     for end in ends {
-        let end = end.expect("it asked to the end");
-        // Nobody, or a door that closes on who is still at it (TCP tells no earlier): never a part of an answer.
-        assert!(matches!((end.exit, end.status), (7 | 35, 0)), "{end:?}");
+        let mut end = end.expect("it asked to the end");
+        // TCP has let it in, and the door closes: a moment later nobody is there.
+        if (end.exit, end.status) == (35, 0) {
+            shut_out += 1;
+            end = ask(&site, &server, "/", &[]);
+        }
+        assert_eq!((end.exit, end.status), (7, 0), "{end:?}");
     }
+    assert!(shut_out <= 2, "what has come by then is taken: {shut_out} of 8 were not");
     assert_eq!(server.wait().code(), Some(0), "{}", server.log());
 }
 
