@@ -95,7 +95,7 @@ impl Coming {
         self.in_flight.take()
     }
 
-    /// Waits until all of it is there, or [`GATHERED`] bytes, or [`PIECES`], or [`GATHERING`] is over.
+    /// Waits until all of it is there, or 64 KiB, or 64 pieces, or five seconds are over.
     ///
     /// So that it goes on in one with its head: a client that hears of an error in the middle of an upload may end
     /// its stream there, short of the length that it promised (curl up to 7.88). Over HTTP/2 that makes
