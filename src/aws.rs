@@ -182,9 +182,10 @@ impl Trouble {
 
     /// Whether it says of an object what a caller may well have asked for: nothing is broken.
     fn is_answer(&self) -> bool {
-        let of_an_object = self.code.as_deref().is_none_or(|code| matches!(code, "NoSuchKey" | "NotFound" | "404"));
         match self.kind {
-            TroubleKind::NotFound => of_an_object,
+            TroubleKind::NotFound => {
+                self.code.as_deref().is_none_or(|code| matches!(code, "NoSuchKey" | "NotFound" | "404"))
+            }
             TroubleKind::Precondition | TroubleKind::Range => true,
             _ => false,
         }

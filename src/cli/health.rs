@@ -7,9 +7,9 @@ use http::{Request, header};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, runtime::Builder};
 
-use super::{Failure, args::HealthArgs, output};
+use super::{Failure, args::HealthArgs, output, run};
 
 /// What is read of an answer, in bytes.
 const MOST: usize = 64 << 10;
@@ -19,9 +19,7 @@ pub(super) fn run(args: &HealthArgs) -> Result<(), Failure> {
     let path = if args.live { "/healthz" } else { "/readyz" };
     let asked = async { tokio::time::timeout(args.timeout, ask(args.address, path)).await };
     // No thread of its own: a probe comes every few seconds, into a container that is counted by them.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::new(format!("the runtime doesn't start: {error}")))?;
-    let (status, words) = match runtime.block_on(asked) {
+    let (status, words) = match run::built(&mut Builder::new_current_thread())?.block_on(asked) {
         Ok(answer) => answer.map_err(|words| unreachable(args.address, &words))?,
         Err(_) => return Err(unreachable(args.address, &format!("no answer in {:?}", args.timeout))),
     };

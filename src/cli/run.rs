@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::Path, time::Duration};
 
 use tokio::{
-    runtime::Runtime,
+    runtime::{Builder, Runtime},
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
 };
@@ -70,10 +70,12 @@ pub(super) fn class(config: &Config, name: &str) -> Result<Class, Failure> {
 
 /// The one runtime of the process.
 pub(super) fn runtime() -> Result<Runtime, Failure> {
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(format!("the runtime doesn't start: {error}")))
+    built(&mut Builder::new_multi_thread())
+}
+
+/// A runtime of that kind.
+pub(super) fn built(builder: &mut Builder) -> Result<Runtime, Failure> {
+    builder.enable_all().build().map_err(|error| Failure::new(format!("the runtime doesn't start: {error}")))
 }
 
 /// Sends events to standard error, as `log` says.
